@@ -1,0 +1,46 @@
+# What a person does with this tree; `make help` lists it. Nothing need be installed beforehand but
+# make and a CPython from 3.11 to 3.14: the environment lives in .venv, and nothing else is touched.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON_DIRS := $(wildcard greenpump bench examples tests)
+
+PORT ?= 8000
+# Not ?=: some shells export HOST as this machine's name, and the chat must not listen beyond
+# this machine unless someone says so.
+HOST = 127.0.0.1
+# Passed on to pytest: make test ARGS='tests/hub -k timers'
+ARGS =
+
+.DELETE_ON_ERROR:
+.SUFFIXES:
+.PHONY: help test lint format chat clean
+
+help:  ## list what can be made
+	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
+
+test: lint  ## lint, check the types and run the tests
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.dev  ## ruff, its format and mypy --strict
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check . || { echo "run: make format"; exit 1; }
+	@$(BIN)/mypy --strict $(PYTHON_DIRS)
+
+format: $(VENV)/.dev  ## format the code and sort its imports
+	@$(BIN)/ruff check --select I --fix --quiet .
+	@$(BIN)/ruff format .
+
+chat: $(VENV)/.dev  ## run the bundled chat: make chat PORT=8000 HOST=127.0.0.1
+	@exec $(BIN)/python -m examples.chat --host $(HOST) --port $(PORT)
+
+clean:  ## remove the environment and all that tools left behind
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# One stamp for each set of extras: pip is asked only when pyproject.toml has changed since.
+$(VENV)/.dev: EXTRAS := dev,chat
+$(VENV)/.bench: EXTRAS := dev,bench
+$(VENV)/.dev $(VENV)/.bench: pyproject.toml .ci/venv
+	@sh .ci/venv $(VENV) $(EXTRAS)
+	@touch $@
