@@ -1,0 +1,33 @@
+"""``struct timespec`` and ``struct itimerspec``: seconds and nanoseconds as C longs."""
+
+from __future__ import annotations
+
+import struct
+
+__all__ = ["NANOSECONDS", "pack_itimerspec", "pack_timespec", "unpack_itimerspec"]
+
+NANOSECONDS = 1_000_000_000
+
+# time_t is a long for the libc's functions of these plain names, on 32 bits too: the variants with a
+# 64-bit time_t have other symbol names there.
+_timespec = struct.Struct("@ll")
+_itimerspec = struct.Struct("@llll")
+
+
+def pack_timespec(ns: int) -> bytes:
+    """*ns* nanoseconds as a struct timespec. Raises OverflowError beyond what it can hold."""
+    try:
+        return _timespec.pack(*divmod(ns, NANOSECONDS))
+    except struct.error:
+        raise OverflowError(f"time too far: {ns} ns") from None
+
+
+def pack_itimerspec(value_ns: int, interval_ns: int) -> bytes:
+    """First expiration and interval as a struct itimerspec. Raises OverflowError as above."""
+    return pack_timespec(interval_ns) + pack_timespec(value_ns)
+
+
+def unpack_itimerspec(raw: bytes) -> tuple[int, int]:
+    """``(value_ns, interval_ns)`` of a struct itimerspec."""
+    interval_s, interval_ns, value_s, value_ns = _itimerspec.unpack(raw)
+    return value_s * NANOSECONDS + value_ns, interval_s * NANOSECONDS + interval_ns
