@@ -1,0 +1,112 @@
+"""`python -m bench WORKLOAD`: measures greenpump beside its peers; see bench/README.md."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bench import machine, options, registry, runner, summary, tables
+from bench.workload import Workload
+
+RESULTS = Path(__file__).parent / "results"
+SCHEMA = 1  # of the JSON files; raise it when a reader of old files would stumble
+
+
+def parser(workloads: dict[str, Workload]) -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    commands = top.add_subparsers(dest="workload", required=True, metavar="WORKLOAD")
+    for workload in workloads.values():
+        command = commands.add_parser(workload.name, help=workload.about)
+        command.add_argument(
+            "--peers",
+            type=options.names,
+            help="comma-separated; all that play a part, if not given",
+        )
+        command.add_argument(
+            "--repeats", type=options.positive, default=3, help="rounds (default: 3)"
+        )
+        command.add_argument(
+            "--out", type=Path, default=RESULTS, help="directory for the .json and .md files"
+        )
+        workload.add_arguments(command)
+    return top
+
+
+def run(workload: Workload, args: argparse.Namespace, command: str) -> int:
+    cases = workload.cases(args)
+    known = {peer.name for case in cases for peer in registry.peers(case.roles)}
+    if unknown := set(args.peers or ()) - known:
+        progress(f"no such peer: {', '.join(unknown)}; there are: {', '.join(sorted(known))}")
+        return 2
+    bench = runner.pick_cores()
+    head: dict[str, Any] = {
+        "schema": SCHEMA,
+        "workload": workload.name,
+        "command": command,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "repeats": args.repeats,
+        "machine": machine.describe(),
+        "cores": {"server": bench.server_cpu, "load": bench.load_cpu},
+    }
+    before = machine.load_average()
+    results = [
+        runner.run_case(
+            workload, case, runner.chosen(case, args.peers), args.repeats, bench, progress
+        )
+        for case in cases
+    ]
+    head["load_average"] = {"before": before, "after": machine.load_average()}
+    verdicts = summary.verdicts(results, workload.metrics[0])
+    write(args.out, workload, head, results, verdicts)
+    return 1 if any(peer.status == "failed" for case in results for peer in case.peers) else 0
+
+
+def write(
+    directory: Path,
+    workload: Workload,
+    head: dict[str, Any],
+    results: Sequence[summary.CaseResult],
+    verdicts: Sequence[summary.Verdict],
+) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    data = head | {
+        "metrics": {metric.key: metric.label for metric in workload.metrics},
+        "cases": [
+            summary.as_json(result, workload.metrics, workload.compared_to) for result in results
+        ],
+        "targets": [
+            {
+                "case": verdict.case,
+                "peer": verdict.target.peer,
+                "at_most": verdict.target.at_most,
+                "ratio": verdict.ratio,
+                "outcome": verdict.outcome,
+            }
+            for verdict in verdicts
+        ],
+    }
+    report = tables.report(workload, results, verdicts, head)
+    (directory / f"{workload.name}.json").write_text(json.dumps(data, indent=1) + "\n")
+    (directory / f"{workload.name}.md").write_text(report)
+    print(report)
+
+
+def progress(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def main(argv: Sequence[str]) -> int:
+    workloads = registry.all_workloads()
+    args = parser(workloads).parse_args(argv)
+    command = shlex.join(["python", "-m", "bench", *argv])
+    return run(workloads[args.workload], args, command)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

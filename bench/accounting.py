@@ -1,0 +1,49 @@
+"""What the operating system knows about a process: CPU time, memory, open files.
+
+CPU time is the process clock (`clock_getcpuclockid`): nanoseconds the scheduler gave to all threads
+of the process, user and kernel. The scheduler's clock is finer than `utime`/`stime` (ticks) and,
+unlike `/proc/<pid>/schedstat`, up to date while the process runs and complete after a thread ended.
+
+What it can't tell apart: interrupt work the kernel happens to do on the server's time. On loopback
+the sender of a packet runs the receiver's half of TCP too, so that each side pays for what the
+*other* one receives; that is the same for every peer.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+_CPUCLOCK_SCHED = 2  # <linux/posix-timers.h>: the scheduler's clock of a whole process
+
+
+def cpu_ns(pid: int) -> int:
+    """CPU time another process has used so far (the kernel's encoding of `clock_getcpuclockid`)."""
+    return time.clock_gettime_ns((~pid << 3) | _CPUCLOCK_SCHED)
+
+
+def rss_bytes(pid: int | str = "self") -> int:
+    """Resident memory now. smaps_rollup counts pages; statm's counters lag behind by batches."""
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Rss:"):
+            return int(line.split()[1]) * 1024
+    raise OSError(f"/proc/{pid}/smaps_rollup has no Rss line")
+
+
+def open_fds(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+class Stopwatch:
+    """CPU and wall time of this very process between `start` and `stop`."""
+
+    def start(self) -> None:
+        self._wall = time.monotonic_ns()
+        self._cpu = time.process_time_ns()
+
+    def stop(self, events: int) -> dict[str, float]:
+        """Microseconds for each of `events` things done since `start`."""
+        cpu = time.process_time_ns() - self._cpu
+        wall = time.monotonic_ns() - self._wall
+        return {"events": events, "cpu_us": cpu / 1e3 / events, "wall_us": wall / 1e3 / events}

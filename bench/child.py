@@ -1,0 +1,44 @@
+"""`python -m bench.child MODULE PARAMS [CPU]`: runs one peer; started by `bench.process`.
+
+Calls `run(**PARAMS)` of the peer's module and prints what it returns as one line of JSON; a server
+never returns. When something the peer imports isn't installed, says what, and exits with 77.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import resource
+import sys
+
+from bench.outcome import MissingError
+from bench.process import EXIT_MISSING
+
+
+def main(module_name: str, params: str, cpu: str | None = None) -> int:
+    if cpu is not None:
+        os.sched_setaffinity(0, {int(cpu)})
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    try:
+        result = importlib.import_module(module_name).run(**json.loads(params))
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in ("", "bench"):  # a fault of ours, not a library that isn't there
+            raise
+        install = "pip install -e ." if package == "greenpump" else f"pip install {package}"
+        return missing(package, install)
+    except MissingError as error:
+        return missing(error.what, error.install)
+    print(json.dumps(result))
+    return 0
+
+
+def missing(what: str, install: str) -> int:
+    print(json.dumps({"what": what, "install": install}))
+    return EXIT_MISSING
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,119 @@
+"""Starts a peer in a process of its own, and makes sure it ends.
+
+The other half, inside that process, is `bench.child`.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from bench.outcome import FailedError, MissingError
+from bench.registry import Peer
+from bench.workload import Params
+
+ROOT = Path(__file__).parent.parent
+EXIT_MISSING = 77  # what `bench.child` ends with when something isn't installed
+STDERR_TAIL = 2000
+START_PATIENCE = 30.0
+STOP_PATIENCE = 5.0
+
+
+class PeerProcess:
+    """`with PeerProcess(peer, params, cpu) as process:` it runs inside and is gone afterwards."""
+
+    def __init__(self, peer: Peer, params: Params, cpu: int | None) -> None:
+        self._peer = peer
+        self._command = [sys.executable, "-m", "bench.child", peer.module, json.dumps(dict(params))]
+        if cpu is not None:
+            self._command.append(str(cpu))
+
+    def __enter__(self) -> Self:
+        # Files, not pipes: a peer that says a lot must not block on a full pipe.
+        self._out = tempfile.TemporaryFile("w+")
+        self._err = tempfile.TemporaryFile("w+")
+        self._process = subprocess.Popen(
+            self._command,
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=self._out,
+            stderr=self._err,
+        )
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(STOP_PATIENCE)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        self._out.close()
+        self._err.close()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def stderr(self) -> str:
+        self._err.seek(0)
+        return self._err.read()[-STDERR_TAIL:].strip()
+
+    def result(self, patience: float) -> dict[str, Any]:
+        """What a peer that ends by itself has printed: one line of JSON."""
+        try:
+            self._process.wait(patience)
+        except subprocess.TimeoutExpired:
+            raise FailedError(f"not done after {patience:g} s", self.stderr()) from None
+        self._out.seek(0)
+        lines = self._out.read().splitlines()
+        if self._process.returncode == EXIT_MISSING:
+            missing = json.loads(lines[-1])
+            raise MissingError(missing["what"], missing["install"])
+        if self._process.returncode != 0:
+            stderr = self.stderr()
+            last_words = stderr.splitlines()[-1] if stderr else "nothing on stderr"
+            raise FailedError(f"exit status {self._process.returncode}: {last_words}", stderr)
+        if not lines:
+            raise FailedError("ended without a result", self.stderr())
+        result: dict[str, Any] = json.loads(lines[-1])
+        return result
+
+    def check_alive(self) -> None:
+        """A server has no business ending: say why it did."""
+        if self._process.poll() is not None:
+            self.result(patience=0)
+            raise FailedError("the server ended by itself", self.stderr())
+
+    def wait_until_listening(self, port: int) -> None:
+        deadline = time.monotonic() + START_PATIENCE
+        while time.monotonic() < deadline:
+            self.check_alive()
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            except OSError:
+                time.sleep(0.01)
+            else:
+                return
+        raise FailedError(f"not listening after {START_PATIENCE:g} s", self.stderr())
+
+
+def free_port() -> int:
+    """A port nobody listens on now; it is told to the peer, for not every API can report one."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,113 @@
+"""From samples to figures: medians, spread, ratios, verdicts on targets. Pure arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+
+from bench.workload import Case, Metric, Sample, Target
+
+
+@dataclass(frozen=True)
+class Spread:
+    median: float
+    min: float
+    max: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        return cls(median(values), min(values), max(values))
+
+
+@dataclass
+class PeerResult:
+    """All rounds of one peer in one case. With a `problem` there is nothing to compare."""
+
+    peer: str
+    about: str = ""
+    samples: list[Sample] = field(default_factory=list)
+    status: str = "ok"
+    """ok, missing or failed"""
+    problem: str = ""
+    stderr: str = ""
+
+    def spread(self, metric: Metric) -> Spread | None:
+        if self.status != "ok":
+            return None
+        values = [sample[metric.key] for sample in self.samples if metric.key in sample]
+        return Spread.of(values) if values else None
+
+
+@dataclass
+class CaseResult:
+    case: Case
+    peers: list[PeerResult]
+
+    def find(self, peer: str) -> PeerResult | None:
+        return next((result for result in self.peers if result.peer == peer), None)
+
+    def ratio(self, peer: str, base: str, metric: Metric) -> float | None:
+        """Median of `peer` over median of `base`, or None when either has none."""
+        spreads = [
+            result.spread(metric) if (result := self.find(name)) else None for name in (peer, base)
+        ]
+        over, under = spreads
+        if over is None or under is None or under.median == 0:
+            return None
+        return over.median / under.median
+
+
+@dataclass(frozen=True)
+class Verdict:
+    case: str
+    target: Target
+    ratio: float | None
+
+    @property
+    def outcome(self) -> str:
+        if self.ratio is None:
+            return "not measured"
+        return "met" if self.ratio <= self.target.at_most else "missed"
+
+
+def verdicts(results: Sequence[CaseResult], metric: Metric) -> list[Verdict]:
+    return [
+        Verdict(result.case.label, target, result.ratio("greenpump", target.peer, metric))
+        for result in results
+        for target in result.case.targets
+    ]
+
+
+def ranked(results: Sequence[PeerResult], metric: Metric) -> list[PeerResult]:
+    """Best first; those without figures last, by name."""
+
+    def place(result: PeerResult) -> tuple[bool, float, str]:
+        spread = result.spread(metric)
+        return (spread is None, spread.median if spread else 0.0, result.peer)
+
+    return sorted(results, key=place)
+
+
+def as_json(
+    result: CaseResult, metrics: Sequence[Metric], bases: Sequence[str]
+) -> dict[str, object]:
+    return {
+        "case": result.case.label,
+        "params": dict(result.case.params),
+        "peers": [_peer_json(result, peer, metrics, bases) for peer in result.peers],
+    }
+
+
+def _peer_json(
+    case: CaseResult, peer: PeerResult, metrics: Sequence[Metric], bases: Sequence[str]
+) -> dict[str, object]:
+    entry: dict[str, object] = {"peer": peer.peer, "about": peer.about, "status": peer.status}
+    if peer.status != "ok":
+        return entry | {"problem": peer.problem, "stderr": peer.stderr}
+    summary: dict[str, Mapping[str, float]] = {}
+    for metric in metrics:
+        if spread := peer.spread(metric):
+            summary[metric.key] = vars(spread)
+    ratios = {base: case.ratio(peer.peer, base, metrics[0]) for base in bases}
+    return entry | {"summary": summary, "ratio_to": ratios, "samples": peer.samples}
