@@ -1,0 +1,392 @@
+/* Closed-loop echo load: every connection sends one message, waits for the whole echo, compares
+ * it byte by byte, and sends the next.
+ *
+ * One thread, one epoll, edge-triggered, one recv and one send per message, no copy of what is
+ * sent: it has to cost less than any server measured with it, or it would measure itself.
+ *
+ * Payloads are windows at pseudo-random offsets of one block of pseudo-random bytes, so a stale,
+ * reordered or foreign echo can't pass for the right one.
+ *
+ * The servers' CPU time is read here, at the very instants the message count starts and stops:
+ * the process clocks of --pid (nanoseconds, all threads, user + kernel).
+ *
+ * Prints one JSON line. Exit status: 0 all echoes right, 1 some were not, 2 bad usage.
+ */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sched.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { EVENTS = 256, CONNECT_BATCH = 64, OFFSETS = 1 << 16, SCRATCH = 1 << 18, MAX_PIDS = 64 };
+enum { SUB_BITS = 6, SUB = 1 << SUB_BITS, BUCKETS = 64 * SUB };
+static const uint64_t SECOND = 1000000000ull;
+static const uint64_t PATIENCE = 10 * 1000000000ull; /* an echo that takes longer never comes */
+
+struct conn {
+	int fd; /* -1: not open */
+	int waiting; /* a message is out whose echo isn't complete */
+	uint32_t offset; /* of the message in the random block */
+	size_t sent, got;
+	uint64_t started;
+	uint64_t random;
+};
+
+static struct {
+	int port, connections, hold, cpu;
+	size_t size;
+	double warmup, seconds;
+	pid_t pids[MAX_PIDS];
+	int pid_count;
+} opt = {.connections = 1, .size = 64, .warmup = 0.5, .seconds = 3, .cpu = -1};
+
+static struct conn *conns;
+static unsigned char *block, *scratch;
+static size_t chunk; /* what one recv may take */
+static int ep;
+static int sending = 1; /* a finished echo is followed by the next message */
+static int measuring;
+static int outstanding; /* connections whose echo isn't complete */
+static uint64_t messages, total_messages, errors, max_latency;
+static uint64_t histogram[BUCKETS];
+static char first_error[256];
+
+static uint64_t now(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * SECOND + (uint64_t)t.tv_nsec;
+}
+
+static void die(const char *what)
+{
+	fprintf(stderr, "loadgen: %s: %s\n", what, strerror(errno));
+	exit(2);
+}
+
+static uint64_t clock_ns(clockid_t id)
+{
+	struct timespec t;
+	if (clock_gettime(id, &t) < 0)
+		return 0;
+	return (uint64_t)t.tv_sec * SECOND + (uint64_t)t.tv_nsec;
+}
+
+static uint64_t servers_cpu(void)
+{
+	uint64_t sum = 0;
+	for (int i = 0; i < opt.pid_count; i++) {
+		clockid_t id;
+		if (clock_getcpuclockid(opt.pids[i], &id) == 0)
+			sum += clock_ns(id);
+	}
+	return sum;
+}
+
+/* Log-linear: exact below 2*SUB ns, then SUB steps per power of two (1.6 % wide). */
+static unsigned bucket_of(uint64_t ns)
+{
+	if (ns < 2 * SUB)
+		return (unsigned)ns;
+	unsigned shift = 63u - (unsigned)__builtin_clzll(ns) - SUB_BITS;
+	return shift * SUB + (unsigned)(ns >> shift);
+}
+
+static double bucket_us(unsigned index)
+{
+	if (index < 2 * SUB)
+		return index / 1e3;
+	unsigned shift = index / SUB - 1;
+	uint64_t low = (uint64_t)(index - shift * SUB) << shift;
+	return ((double)low + (double)(1ull << shift) / 2) / 1e3;
+}
+
+static double percentile_us(double share)
+{
+	uint64_t target = (uint64_t)(share * (double)messages), seen = 0;
+	for (unsigned i = 0; i < BUCKETS; i++) {
+		seen += histogram[i];
+		if (seen > target)
+			return bucket_us(i);
+	}
+	return (double)max_latency / 1e3;
+}
+
+__attribute__((format(printf, 2, 3)))
+static void fail(struct conn *c, const char *format, ...)
+{
+	if (!errors++) {
+		va_list args;
+		va_start(args, format);
+		vsnprintf(first_error, sizeof first_error, format, args);
+		va_end(args);
+	}
+	if (c->waiting) {
+		c->waiting = 0;
+		outstanding--;
+	}
+	close(c->fd);
+	c->fd = -1;
+}
+
+static void flush_out(struct conn *c)
+{
+	while (c->sent < opt.size) {
+		ssize_t n = send(c->fd, block + c->offset + c->sent, opt.size - c->sent, MSG_NOSIGNAL);
+		if (n < 0) {
+			if (errno != EAGAIN)
+				fail(c, "send: %s", strerror(errno));
+			return; /* the next edge says when there is room */
+		}
+		c->sent += (size_t)n;
+	}
+}
+
+static void begin(struct conn *c, uint64_t t)
+{
+	c->random ^= c->random << 13; /* xorshift64 */
+	c->random ^= c->random >> 7;
+	c->random ^= c->random << 17;
+	c->offset = (uint32_t)(c->random >> 32) & (OFFSETS - 1);
+	c->sent = c->got = 0;
+	c->started = t;
+	c->waiting = 1;
+	outstanding++;
+	flush_out(c);
+}
+
+static void complete(struct conn *c)
+{
+	uint64_t t = now(), latency = t - c->started;
+	c->waiting = 0;
+	outstanding--;
+	total_messages++;
+	if (measuring) {
+		messages++;
+		histogram[bucket_of(latency)]++;
+		if (latency > max_latency)
+			max_latency = latency;
+	}
+	if (sending)
+		begin(c, t);
+}
+
+static void take_in(struct conn *c)
+{
+	while (c->waiting) {
+		size_t want = opt.size - c->got;
+		ssize_t n = recv(c->fd, scratch, want < chunk ? want : chunk, 0);
+		if (n < 0) {
+			if (errno != EAGAIN)
+				fail(c, "recv: %s", strerror(errno));
+			return;
+		}
+		if (n == 0) {
+			fail(c, "the server closed after %zu of %zu bytes", c->got, opt.size);
+			return;
+		}
+		if (memcmp(scratch, block + c->offset + c->got, (size_t)n)) {
+			fail(c, "wrong bytes in the echo, at %zu of %zu", c->got, opt.size);
+			return;
+		}
+		c->got += (size_t)n;
+		if (c->got == opt.size) {
+			complete(c);
+			return; /* what the next message brings has an edge of its own */
+		}
+	}
+	char extra;
+	ssize_t n = recv(c->fd, &extra, 1, 0);
+	if (n > 0)
+		fail(c, "bytes that nobody sent");
+	else if (n == 0)
+		fail(c, "the server closed a connection it had answered on");
+	else if (errno != EAGAIN)
+		fail(c, "recv: %s", strerror(errno));
+}
+
+static void poll_once(int timeout_ms)
+{
+	struct epoll_event events[EVENTS];
+	int n = epoll_wait(ep, events, EVENTS, timeout_ms);
+	if (n < 0 && errno != EINTR)
+		die("epoll_wait");
+	for (int i = 0; i < n; i++) {
+		struct conn *c = &conns[events[i].data.u32];
+		if (c->fd >= 0 && (events[i].events & EPOLLOUT) && c->waiting && c->sent < opt.size)
+			flush_out(c);
+		if (c->fd >= 0 && (events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR)))
+			take_in(c);
+	}
+}
+
+/* Until every message that is out has been answered; those that never are become errors. */
+static void drain(void)
+{
+	uint64_t deadline = now() + PATIENCE;
+	while (outstanding && now() < deadline)
+		poll_once(50);
+	for (int i = 0; outstanding && i < opt.connections; i++)
+		if (conns[i].fd >= 0 && conns[i].waiting)
+			fail(&conns[i], "no echo within %d s", (int)(PATIENCE / SECOND));
+}
+
+static void open_one(int i)
+{
+	struct conn *c = &conns[i];
+	int one = 1;
+	/* SO_SNDTIMEO bounds a blocking connect too. */
+	struct timeval patience = {.tv_sec = (time_t)(PATIENCE / SECOND)};
+	struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)opt.port)};
+	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	c->random = 0x9e3779b97f4a7c15ull * (uint64_t)(i + 1);
+	c->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (c->fd < 0)
+		die("socket (is the fd limit high enough?)");
+	setsockopt(c->fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+	setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+	if (connect(c->fd, (struct sockaddr *)&address, sizeof address) < 0) {
+		fail(c, "connect: %s", strerror(errno));
+		return;
+	}
+	fcntl(c->fd, F_SETFL, O_NONBLOCK);
+	struct epoll_event e = {.events = EPOLLIN | EPOLLOUT | EPOLLET, .data.u32 = (uint32_t)i};
+	if (epoll_ctl(ep, EPOLL_CTL_ADD, c->fd, &e) < 0)
+		die("epoll_ctl");
+	begin(c, now());
+}
+
+/* In batches, each echoed once before the next: no backlog overflows, and when this is done every
+ * connection is known to be accepted and served. */
+static void open_all(void)
+{
+	sending = 0;
+	for (int i = 0; i < opt.connections; i++)
+		conns[i].fd = -1;
+	for (int i = 0; i < opt.connections; i++) {
+		open_one(i);
+		if (i % CONNECT_BATCH == CONNECT_BATCH - 1)
+			drain();
+	}
+	drain();
+	sending = 1;
+}
+
+static void hold(void)
+{
+	char byte;
+	printf("{\"held\": %d, \"errors\": %llu, \"first_error\": \"%s\"}\n", opt.connections,
+	       (unsigned long long)errors, first_error);
+	fflush(stdout);
+	while (read(0, &byte, 1) > 0)
+		;
+}
+
+static void run(void)
+{
+	uint64_t t = now();
+	for (int i = 0; i < opt.connections; i++)
+		if (conns[i].fd >= 0)
+			begin(&conns[i], t);
+
+	uint64_t until = t + (uint64_t)(opt.warmup * 1e9);
+	while (now() < until)
+		poll_once(50);
+
+	uint64_t cpu = servers_cpu(), own = clock_ns(CLOCK_PROCESS_CPUTIME_ID), start = now();
+	measuring = 1;
+	until = start + (uint64_t)(opt.seconds * 1e9);
+	while (now() < until)
+		poll_once(50);
+	measuring = 0;
+	cpu = servers_cpu() - cpu;
+	own = clock_ns(CLOCK_PROCESS_CPUTIME_ID) - own;
+	double seconds = (double)(now() - start) / 1e9;
+
+	sending = 0;
+	drain();
+	printf("{\"messages\": %llu, \"total_messages\": %llu, \"seconds\": %.6f, \"cpu_ns\": %llu, "
+	       "\"load_cpu_ns\": %llu, \"p50_us\": %.3f, \"p99_us\": %.3f, \"max_us\": %.3f, "
+	       "\"errors\": %llu, \"first_error\": \"%s\"}\n",
+	       (unsigned long long)messages, (unsigned long long)total_messages, seconds,
+	       (unsigned long long)cpu, (unsigned long long)own, percentile_us(0.50),
+	       percentile_us(0.99), (double)max_latency / 1e3, (unsigned long long)errors, first_error);
+}
+
+static void parse(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{"port", 1, 0, 'p'},    {"connections", 1, 0, 'n'}, {"size", 1, 0, 's'},
+		{"warmup", 1, 0, 'w'},  {"seconds", 1, 0, 't'},     {"pid", 1, 0, 'P'},
+		{"cpu", 1, 0, 'c'},     {"hold", 0, 0, 'h'},        {0, 0, 0, 0},
+	};
+	int o;
+	while ((o = getopt_long(argc, argv, "", options, 0)) != -1) {
+		switch (o) {
+		case 'p': opt.port = atoi(optarg); break;
+		case 'n': opt.connections = atoi(optarg); break;
+		case 's': opt.size = strtoul(optarg, 0, 10); break;
+		case 'w': opt.warmup = atof(optarg); break;
+		case 't': opt.seconds = atof(optarg); break;
+		case 'c': opt.cpu = atoi(optarg); break;
+		case 'h': opt.hold = 1; break;
+		case 'P':
+			if (opt.pid_count == MAX_PIDS)
+				exit(2);
+			opt.pids[opt.pid_count++] = atoi(optarg);
+			break;
+		default: exit(2);
+		}
+	}
+	if (opt.port <= 0 || opt.connections <= 0 || opt.size == 0) {
+		fprintf(stderr, "loadgen: --port, --connections and --size must be positive\n");
+		exit(2);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	parse(argc, argv);
+	if (opt.cpu >= 0) {
+		cpu_set_t set;
+		CPU_ZERO(&set);
+		CPU_SET(opt.cpu, &set);
+		if (sched_setaffinity(0, sizeof set, &set) < 0)
+			die("sched_setaffinity");
+	}
+	chunk = opt.size < SCRATCH ? opt.size : SCRATCH;
+	conns = calloc((size_t)opt.connections, sizeof *conns);
+	block = malloc(OFFSETS + opt.size);
+	scratch = malloc(chunk);
+	if (!conns || !block || !scratch)
+		die("malloc");
+	uint64_t random = 88172645463325252ull;
+	for (size_t i = 0; i < OFFSETS + opt.size; i++) {
+		random ^= random << 13;
+		random ^= random >> 7;
+		random ^= random << 17;
+		block[i] = (unsigned char)(random >> 56);
+	}
+	ep = epoll_create1(EPOLL_CLOEXEC);
+	if (ep < 0)
+		die("epoll_create1");
+	open_all();
+	if (opt.hold)
+		hold();
+	else
+		run();
+	return errors ? 1 : 0;
+}
