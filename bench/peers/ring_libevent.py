@@ -1,0 +1,13 @@
+"""C on libevent (`c/ring_libevent.c`), persistent read events."""
+
+from __future__ import annotations
+
+import os
+
+from bench.build import binary
+
+
+def run(pairs: int, active: int, writes: int, warmup: int, read_size: int) -> None:
+    program = binary("ring_libevent", ["event_core"], needs="libevent-dev")
+    numbers = (pairs, active, writes, warmup, read_size)
+    os.execv(program, [program.name, *map(str, numbers)])

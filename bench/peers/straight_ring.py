@@ -1,0 +1,53 @@
+"""The ring as straight-line code: a task for each pair, in a loop of recv and send.
+
+Shared by the peers whose sockets block only their task; not a peer itself.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Sequence
+
+from bench.accounting import Stopwatch
+
+
+def measure(
+    socketpair: Callable[[], Sequence[socket.socket]],
+    spawn: Callable[[Callable[[int], None], int], object],
+    pairs: int,
+    active: int,
+    writes: int,
+    warmup: int,
+    read_size: int,
+) -> dict[str, float]:
+    ends = [socketpair() for _ in range(pairs)]
+    done, tell_done = socketpair()
+    to_write = to_read = 0
+
+    def hop(position: int) -> None:
+        nonlocal to_write, to_read
+        recv = ends[position][0].recv
+        send = ends[(position + 1) % pairs][1].send
+        while True:
+            byte = recv(read_size)
+            if to_write:
+                to_write -= 1
+                send(byte)
+            to_read -= 1
+            if not to_read:
+                tell_done.send(byte)
+
+    def ring(count: int) -> None:
+        nonlocal to_write, to_read
+        to_write, to_read = count - active, count
+        for i in range(active):
+            ends[i * (pairs // active)][1].send(b"x")
+        done.recv(1)
+
+    for position in range(pairs):
+        spawn(hop, position)
+    ring(warmup)
+    watch = Stopwatch()
+    watch.start()
+    ring(writes)
+    return watch.stop(writes)
