@@ -3,10 +3,10 @@
 Invariants:
 
 - exactly one close per descriptor, whoever calls it: threads, a finaliser in the middle of `close`,
-  a signal handler. `list.pop` is the claim, because it is atomic with and without the GIL; a test of
-  a flag followed by a store is neither.
-- a closed object's `fd` is -1, which the kernel always refuses. So no call tests for "closed" before
-  it runs; the failure does.
+  a signal handler. `list.pop` is the claim, because it is atomic with and without the GIL; testing
+  a flag and then storing it is not.
+- a closed object's `fd` is -1, which the kernel always refuses. So no call tests for "closed"
+  before it runs; its failure does.
 - finalisers never touch the errno copy of ctypes (see `libc`): they close with `os.close`.
 """
 

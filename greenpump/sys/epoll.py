@@ -2,7 +2,7 @@
 
 `Epoll.poll` is the hot call of a scheduler, so:
 
-- no ``argtypes``, plain ints and one ready-made pointer (see `libc`);
+- no ``argtypes``; plain ints and one ready-made pointer (see `libc`);
 - one buffer, made once, decoded by C code into one flat list; no ctypes field is read per event;
 - ``timeout_ms == 0`` can't sleep, so it keeps the GIL;
 - an error is never recognised by its errno: whatever failed is asked again without waiting. An
@@ -79,17 +79,17 @@ _epoll_pwait2 = sleeping("epoll_pwait2") if exists("epoll_pwait2") else None
 class Epoll(Descriptor):
     """An epoll instance. man 2 epoll_create1
 
-    *maxevents* is how many events one `poll` or `wait` returns at most; the rest come with the next.
+    *maxevents* is how many events one `poll` or `wait` returns at most; the next returns the rest.
     Bigger isn't faster: the events' working set should stay in the cache.
 
     Raises OSError (EMFILE, ENFILE, ENOMEM), ValueError when *maxevents* isn't positive.
 
     Threads: one at a time in `poll` (it has one buffer); all else from any thread at any time.
-    Fork: the child shares the parent's instance. What it adds or removes, it adds or removes for the
-    parent too, so all a child should do with it is `close`, and make its own.
+    Fork: the child shares the parent's instance. What it adds or removes, it adds or removes for
+    the parent too, so all a child should do with it is `close`, and make its own.
     """
 
-    __slots__ = ("_buffer", "_flatten", "_stride", "_words", "maxevents")
+    __slots__ = ("_buffer", "_flatten", "_one", "_stride", "_words", "maxevents")
 
     noun = "epoll"
 
@@ -98,9 +98,10 @@ class Epoll(Descriptor):
             raise ValueError(f"maxevents must be positive: {maxevents}")
         memory = ctypes.create_string_buffer(maxevents * _LAYOUT.size)
         self.maxevents = maxevents
-        self._buffer = ctypes.cast(memory, ctypes.c_void_p)  # keeps the memory alive
-        self._words = memoryview(memory).cast("B").cast("I")
+        self._buffer = ctypes.byref(memory)
         self._stride = _LAYOUT.words
+        self._words = memoryview(memory).cast("B").cast("I")
+        self._one = self._words[: self._stride]
         self._flatten = _LAYOUT.flatten
         super().__init__(check(_epoll_create1(os.O_CLOEXEC), "epoll_create1"))
 
@@ -145,9 +146,9 @@ class Epoll(Descriptor):
 
         *timeout_ms* is in milliseconds; 0 doesn't wait, negative waits without end.
 
-        Returns a flat list of words, three an event: ``events, data_low32, data_high32``. To walk it:
-        ``it = iter(flat); for events, low, high in zip(it, it, it)``. It is empty when time ran out,
-        when a signal came, and after 24.8 days at most.
+        Returns a flat list of words, three an event: ``events, data_low32, data_high32``. Walk it:
+        ``it = iter(flat); for events, low, high in zip(it, it, it)``. It is empty when time ran
+        out, when a signal came, and after 24.8 days at most.
 
         Blocks this thread (the GIL is released) up to *timeout_ms*. Raises ValueError when closed,
         OSError (EBADF when the number was closed behind its back). A signal handler that raises
@@ -162,20 +163,21 @@ class Epoll(Descriptor):
                 self.maxevents,
                 timeout_ms if timeout_ms < _INT_MAX else _INT_MAX,
             )
-        if n <= 0:
-            if n == 0:
-                return []
+        if n < 0:
             n = _epoll_wait_now(self.fd, self._buffer, self.maxevents, 0)
             if n < 0:
                 self._fail("epoll_wait")
-        flat: list[int] = self._words[: n * self._stride].tolist()
+        if n == 0:
+            return []
+        words = self._one if n == 1 else self._words[: n * self._stride]
+        flat: list[int] = words.tolist()
         return flat if self._flatten is None else self._flatten(flat)
 
     def wait(self, timeout: float | None = None) -> list[tuple[int, int]]:
         """Wait for events; the friendly form. man 2 epoll_wait
 
         *timeout* is in seconds, to the nanosecond where the system has epoll_pwait2 (glibc 2.35,
-        Linux 5.11) and rounded up to a millisecond elsewhere; None waits without end, 0 doesn't wait.
+        Linux 5.11) and rounded up to a millisecond elsewhere; None waits without end, 0 not at all.
 
         Returns a list of ``(events, data)``, empty only when time ran out: when a signal's handler
         returns, waiting goes on for the rest of the time. Any number of threads may wait at once.

@@ -1,7 +1,8 @@
 """The two layouts of ``struct epoll_event``.
 
-The kernel declares it packed on x86 (12 bytes) and leaves it natural elsewhere, where the 64-bit data
-is aligned and the struct has a hole (16 bytes):
+The kernel declares it packed on x86 (12 bytes). Elsewhere it is natural (16 bytes): the 64-bit data
+is aligned, which leaves a hole.
+
 
     packed    events:32 data:64
     natural   events:32 hole:32 data:64

@@ -12,7 +12,7 @@ __all__ = ["Eventfd"]
 
 _SEMAPHORE = 1
 _MAX = (1 << 64) - 2
-_ONE = ctypes.c_uint64(1)  # ready-made: the parameter is wider than the C int of a plain int
+_ONE = ctypes.c_uint64.from_param(1)  # wider than the C int that a plain int would be passed as
 
 _eventfd = quick("eventfd", ctypes.c_uint, ctypes.c_int)
 _eventfd_write = quick("eventfd_write")  # hot: no argtypes
@@ -49,7 +49,7 @@ class Eventfd(Descriptor):
         if value == 1:
             number = _ONE
         elif 0 <= value <= _MAX:
-            number = ctypes.c_uint64(value)
+            number = ctypes.c_uint64.from_param(value)
         else:
             raise ValueError(f"value out of range: {value}")
         if _eventfd_write(self.fd, number) < 0:

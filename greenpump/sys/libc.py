@@ -4,22 +4,23 @@ Every call of this floor goes through a function made here, and every failure th
 `error`, so no other module reads errno.
 
 How errno is kept: both libraries are loaded with ``use_errno=True``, which makes ctypes swap errno
-into a copy that belongs to the calling thread, right after the C call. It costs a few percent of a
-call (``python -m bench.sys_calls`` prints how much) and it can't be done without: CPython runs
+into a copy that belongs to the calling thread, right after the C call. It costs about a tenth
+of a short call (``python -m bench.sys_calls`` prints it) and can't be done without: CPython runs
 signal handlers and finalisers between any two bytecodes, and after an interrupted call it runs the
 handler *before* the next line could look at the real errno. Only another failing
 ``use_errno`` call made by such a handler can still replace the copy; calls that sleep, where a
 handler is the rule and not a rare race, must therefore not decide by errno (see `Epoll.poll`).
 
-Two ways to call, because releasing the GIL is a fifth of such a call:
+Two ways to call, because releasing and retaking the GIL is a good part of a short call:
 
 - `sleeping(name)`: releases the GIL (or, on free-threaded builds, detaches the thread). For calls
   that may block.
-- `quick(name)`: keeps it. For calls that return at once. A free-threaded build only has to wait that
-  long when it stops the world, so it is as safe there.
+- `quick(name)`: keeps it. For calls that return at once. It is as safe on a free-threaded build,
+  which just waits for the call to return when it stops the world.
 
 A hot function gets no ``argtypes``: converting plain ints is faster without. Its arguments are then
-C ints and pointers only; anything wider is passed as a ready-made ctypes object.
+C ints and pointers only; anything wider is passed as a ready-made ctypes argument (``byref``,
+``from_param``), which is also the fastest thing to pass.
 """
 
 from __future__ import annotations
@@ -73,9 +74,9 @@ def _declare(library: ctypes.CDLL, name: str, argtypes: tuple[Any, ...], restype
 def check(result: int, syscall_name: str, detail: str = "") -> int:
     """Return *result*, or raise the OSError that errno stands for when it is negative.
 
-    *syscall_name* and *detail* (such as ``"fd 7"``) go into the message. Call it at once with what a
-    function from `sleeping` or `quick` returned, in the same thread. The class is the one Python has
-    for that errno: BlockingIOError, FileExistsError, ... Doesn't block. man 3 errno
+    *syscall_name* and *detail* (such as ``"fd 7"``) go into the message. Call it at once, in the
+    same thread, with what a function from `sleeping` or `quick` returned. The class is the one
+    Python has for that errno: BlockingIOError, FileExistsError, ... Doesn't block. man 3 errno
     """
     if result < 0:
         raise error(get_errno(), syscall_name, detail)

@@ -64,11 +64,10 @@ class Pidfd(Descriptor):
     noun = "pidfd"
 
     def __init__(self, pid: int) -> None:
-        fd = pidfd_open(pid)
-        # Not PIDFD_NONBLOCK: Linux before 5.10 refuses it, and only waitid heeds it.
-        os.set_blocking(fd, False)
-        super().__init__(fd)
+        super().__init__(pidfd_open(pid))
         self.pid = pid
+        # Not PIDFD_NONBLOCK, which Linux before 5.10 refuses; only waitid heeds it anyway.
+        os.set_blocking(self.fd, False)
 
     def send_signal(self, signum: int) -> None:
         """Send it *signum*; errors as `pidfd_send_signal`, and ValueError when closed."""

@@ -84,7 +84,8 @@ class Timerfd(Descriptor):
     def read(self) -> int:
         """How often it has expired since it was set or last read.
 
-        Reading takes the count. Doesn't block. Raises BlockingIOError when it hasn't expired, ValueError when closed.
+        Reading takes the count. Doesn't block. Raises BlockingIOError when it hasn't expired,
+        ValueError when closed.
         """
         count = ctypes.c_uint64()
         if _read(self.fd, ctypes.byref(count), 8) < 0:

@@ -8,8 +8,8 @@ __all__ = ["NANOSECONDS", "pack_itimerspec", "pack_timespec", "unpack_itimerspec
 
 NANOSECONDS = 1_000_000_000
 
-# time_t is a long for the libc's functions of these plain names, on 32 bits too: the variants with a
-# 64-bit time_t have other symbol names there.
+# The libc's functions of these plain names take a time_t of one long, on 32 bits too: there the
+# variants with a 64-bit time_t have other symbol names.
 _timespec = struct.Struct("@ll")
 _itimerspec = struct.Struct("@llll")
 
