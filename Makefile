@@ -14,13 +14,19 @@ ARGS =
 
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: help test lint format chat clean
+.PHONY: help test test-freethreaded lint format chat bench bench-quick clean
 
 help:  ## list what can be made
 	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
 
 test: lint  ## lint, check the types and run the tests
 	@$(BIN)/python -m pytest $(ARGS)
+
+# Experimental. The interpreter is built once, into a cache outside the tree; see the script. The tree
+# is run as it lies: PYTHONPATH serves the programs that tests start elsewhere.
+test-freethreaded:  ## run the tests without the GIL, on a CPython built for it (once, 5 minutes)
+	@python=$$(bash .ci/freethreaded) && \
+	PYTHON_GIL=0 PYTHONPATH='$(CURDIR)' $$python -m pytest $(ARGS)
 
 lint: $(VENV)/.dev  ## ruff, its format and mypy --strict
 	@$(BIN)/ruff check .
@@ -34,8 +40,16 @@ format: $(VENV)/.dev  ## format the code and sort its imports
 chat: $(VENV)/.dev  ## run the bundled chat: make chat PORT=8000 HOST=127.0.0.1
 	@exec $(BIN)/python -m examples.chat --host $(HOST) --port $(PORT)
 
+bench: $(VENV)/.bench  ## measure greenpump beside its peers, into bench/results
+	@$(BIN)/python -m bench echo
+	@$(BIN)/python -m bench ring
+
+bench-quick: $(VENV)/.bench  ## the same in short, to see that it runs: the figures are noise
+	@$(BIN)/python -m bench echo --repeats 1 --seconds 0.5 --warmup 0.2 --out bench/.build/quick
+	@$(BIN)/python -m bench ring --repeats 1 --pairs 100 --writes 1000 --out bench/.build/quick
+
 clean:  ## remove the environment and all that tools left behind
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
+	rm -rf $(VENV) bench/.build .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # One stamp for each set of extras: pip is asked only when pyproject.toml has changed since.
