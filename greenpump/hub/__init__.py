@@ -1,0 +1,1 @@
+"""Floor 1: who runs next. Imports only ``greenpump.sys`` and ``greenpump.errors``."""

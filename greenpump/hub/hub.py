@@ -1,0 +1,540 @@
+"""Hub: one thread's scheduler.
+
+What it is: a run queue, an epoll instance, a heap of timers and a pool of workers. A task that has
+to wait *parks*: it runs the scheduler right there, on its own stack. It pops the next ready task and
+switches straight to it (one switch); if nothing is ready it polls the kernel itself, and if what
+arrives is its own event it returns with no switch at all. There is no scheduler greenlet to bounce
+through.
+
+Laws (each has a test in tests/hub/test_laws.py)
+------------------------------------------------
+1.  The hub runs no user code. It only readies tasks; a user's function runs on a worker.
+2.  Root gives birth. Workers are started from root, a greenlet made with the hub, so a worker starts
+    at root's shallow depth wherever it was spawned. Never start a greenlet from a task; never
+    re-parent. (A chain of tasks each started from the last one's park dies after 500 generations.)
+3.  All that can fail comes before the pop. After ``ready.popleft()`` only C calls of the same depth
+    follow, so a RecursionError can't lose the popped task; one before it hands over to root.
+4.  Ctrl-C never lands inside hub code (``interrupt.py``).
+5.  A wait and its undoing are one construct (``wait.py``).
+6.  An unexpected error in hub code breaks the hub loudly: HubError in the main task.
+7.  Always-ready tasks starve nobody: after ``QUOTA`` parks and immediate operations the kernel is
+    polled without blocking.
+8.  Asleep for ever is an error: Deadlock in the main task (``deadlock.py``).
+9.  Park resumes the greenlet that parked, also one the user made inside a task.
+10. Finalisers and signal handlers may run between any two lines here. While hub code runs
+    ``current`` is NOBODY, so one that would park is told so, and never re-enters the scheduler.
+11. One switch point: ``park`` (and the worker's and root's hand-over). ``bounce`` sends every park
+    through root, to bisect scheduler bugs.
+
+Chores (timers, inbox, signals, crowds) are root's: it has the stack for them. They are asked for by
+putting ``root_task`` into the run queue like any task; the pollables of timerfd, eventfd and the
+signal wake-up have it as their reader.
+
+Rejected: a hub greenlet every wait bounces through (two switches, and a lone waiter pays both);
+running callbacks from the poll (whose stack? whose exception?); one lock around the run queue (only
+this thread touches it; others append to ``inbox``).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+from greenlet import GreenletExit, getcurrent, greenlet
+
+from ..errors import HubError
+from ..sys.epoll import EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, Epoll
+from ..sys.eventfd import Eventfd
+from . import deadlock, interrupt
+from .local import hubs, local, maker
+from .pollable import VACANT, Pollable
+from .scope import TIMED_OUT
+from .task import FREE_THREADED, NOBODY, Task
+from .timers import FAR, Timers
+from .worker import Worker, worker_main
+
+if TYPE_CHECKING:
+    from .wait import Wait
+
+QUOTA = 61
+EVENTS_A_POLL = 256
+PATIENCE_MS = 50
+"""How long a first sleep lasts before the hub asks itself whether it is deadlocked."""
+MAX_IDLE_WORKERS = 1000
+"""An idle worker keeps about 6 KB; beyond this many a finished one dies."""
+
+_PLAIN = EPOLLIN | EPOLLOUT
+_CLOSED = EPOLLRDHUP | EPOLLHUP | EPOLLERR
+_BROKEN = EPOLLHUP | EPOLLERR
+
+
+class Hub:
+    """One thread's scheduler. Made at the thread's first use of greenpump, or by ``run``."""
+
+    __slots__ = (
+        "__weakref__",
+        "autojump",
+        "closed",
+        "crowded",
+        "current",
+        "epoll",
+        "eventfd",
+        "externals",
+        "generation",
+        "idle_ms",
+        "idle_workers",
+        "inbox",
+        "interrupts",
+        "main",
+        "max_idle_workers",
+        "newborn",
+        "nobody",
+        "now",
+        "patience",
+        "polls",
+        "quota",
+        "ready",
+        "root",
+        "root_task",
+        "sleeping",
+        "stealable",
+        "table",
+        "thread",
+        "timers",
+        "wakeups",
+        "watchers",
+        "workers",
+    )
+
+    def __init__(self) -> None:
+        self.closed = False
+        self.thread = threading.current_thread()
+        self.epoll = Epoll(EVENTS_A_POLL)
+        self.eventfd = Eventfd()
+        self.timers = Timers()
+        self.now = self.timers.clock()
+        self.table: list[Pollable] = [VACANT] * 64
+        self.generation = 0
+        self.ready: deque[Task[Any]] = deque()
+        self.inbox: deque[Task[Any] | Callable[[], None]] = deque()
+        self.stealable: deque[Task[Any]] = deque()
+        self.crowded: list[Pollable] = []
+        self.sleeping = False
+        self.quota = QUOTA
+        self.polls = 0
+        self.externals = 0
+        self.patience = self.idle_ms = PATIENCE_MS
+        self.autojump: Callable[[], bool] | None = None
+        self.watchers: deque[Task[Any]] = deque()
+        self.nobody = NOBODY
+        self.newborn: Task[Any] | None = None
+        self.workers: set[Worker] = set()
+        self.idle_workers: list[Worker] = []
+        self.max_idle_workers = MAX_IDLE_WORKERS
+
+        creator = getcurrent()
+        self.main: Task[Any] = Task(self, None, (), None, None)
+        self.main.name = f"main of {self.thread.name}"
+        self.main.glet = creator
+        self.current: Task[Any] = self.main
+
+        self.root = greenlet(root_main, creator)
+        self.root_task: Task[Any] = Task(self, None, (), None, None)
+        self.root_task.name = f"root of {self.thread.name}"
+        self.root_task.glet = self.root
+        self.wakeups: list[Pollable] = []
+        self.watch_internal(self.eventfd.fd)
+        self.watch_internal(self.timers.timerfd.fd)
+        self.root.switch(self, creator)
+
+        local.hub = self
+        local.guard = _Guard(self)
+        hubs.append(self)
+        self.interrupts = interrupt.install(self)
+
+    # -- parking: the calling task's side --------------------------------------------------------
+
+    def prepare(self) -> Task[Any]:
+        """The current task, about to register somewhere and park.
+
+        Raises Cancelled inside a cancelled scope, HubError where nothing may park: in a finaliser
+        or signal handler that struck inside hub code.
+        """
+        task = self.current
+        me = getcurrent()
+        if task.glet is not me:
+            if task is NOBODY:
+                raise HubError(
+                    "a finaliser or signal handler that interrupted the scheduler tried to park; "
+                    "let it spawn a task for what has to wait"
+                )
+            task.glet = me  # a greenlet of the user's own, inside the task
+        if task.scope is not None:
+            task.scope.check()
+        return task
+
+    def wait(self, task: Task[Any], on: Wait, deadline: int = FAR) -> bool:
+        """Park ``task``, which stands registered with ``on``; False when ``deadline`` ended it.
+
+        Raises Cancelled when a scope around it did.
+        """
+        task.wait = on
+        try:
+            if task.scope is not None:
+                limit = min(deadline, task.scope.earliest())
+                task.deadline = limit
+                if limit < task.timer_at:
+                    self.timers.arm(task, limit)
+            elif deadline != FAR:
+                task.deadline = deadline
+                if deadline < task.timer_at:
+                    self.timers.arm(task, deadline)
+            trouble = self.park(task)
+        except BaseException:
+            if task.wait is on and on.abandon(task):
+                task.wait = None
+            raise
+        finally:
+            task.deadline = FAR
+        return True if trouble is None else self.settle(task, deadline)
+
+    def park(self, task: Task[Any]) -> object | None:
+        """Run the scheduler until somebody readies ``task``, the current one.
+
+        Returns None when it was woken, else why its wait was abandoned (``settle`` decides).
+        """
+        ready = self.ready
+        self.current = NOBODY
+        task.since = self.now
+        try:
+            self.quota = quota = self.quota - 1
+            if quota < 0:
+                self.poll_now()
+            while not ready:
+                self.idle()
+            following = ready.popleft()
+        except RecursionError:
+            # Nothing was popped (law 3). Root has the depth that this task lacks.
+            self.root.switch()
+        else:
+            # From here on only C calls no deeper than popleft. ``following`` is cleared, or a
+            # parked task would keep the one it switched to alive after its end.
+            if following is not task:
+                glet = following.glet
+                if glet is None:
+                    self.newborn = following
+                    glet = self.idle_workers.pop() if self.idle_workers else self.root
+                following = None  # type: ignore[assignment]
+                glet.switch()
+        self.current = task
+        return task.trouble
+
+    def settle(self, task: Task[Any], deadline: int) -> Literal[False]:
+        """The wait was abandoned: return False for its own deadline, raise for all else."""
+        trouble, task.trouble = task.trouble, None
+        if isinstance(trouble, BaseException):
+            raise trouble
+        scope = task.scope
+        now = self.timers.clock()
+        if scope is not None and not (
+            trouble is TIMED_OUT and deadline <= now and deadline <= scope.earliest()
+        ):
+            scope.mark_expired(now)
+            scope.check()
+        return False
+
+    def yield_now(self) -> None:
+        """Let every task that is ready now run first."""
+        task = self.prepare()
+        self.ready.append(task)
+        try:
+            self.park(task)
+        except BaseException:
+            self.ready.remove(task)
+            raise
+
+    # -- polling: run by whichever task has nothing else to run -----------------------------------
+
+    def poll_now(self) -> None:
+        """Look at the kernel and the inbox without blocking (law 7)."""
+        self.quota = QUOTA
+        if self.inbox:
+            self.ready.append(self.root_task)
+        if self.stealable:
+            self.take_unstarted()
+        try:
+            self.deliver(self.epoll.poll(0))
+        except RecursionError:
+            raise
+        except BaseException as error:
+            self.fail(error)
+
+    def idle(self) -> None:
+        """Nothing is ready: sleep in the kernel until something may be."""
+        self.quota = QUOTA
+        if self.inbox:
+            self.ready.append(self.root_task)
+            return
+        self.sleeping = True
+        try:
+            # The sleeper announces itself, then looks once more; who posts appends, then looks
+            # whether somebody sleeps. One of the two sees the other.
+            if FREE_THREADED:
+                _full_fence()
+            if self.inbox or self.stealable or (len(hubs) > 1 and any_stealable()):
+                self.sleeping = False
+                if not self.take_unstarted():
+                    self.ready.append(self.root_task)
+                return
+            flat = self.epoll.poll(self.idle_ms)
+        except RecursionError:
+            raise
+        except BaseException as error:
+            self.fail(error)
+            return
+        finally:
+            self.sleeping = False
+        self.now = self.timers.clock()
+        if flat:
+            self.deliver(flat)
+        else:
+            self.nothing_came()
+
+    def deliver(self, flat: list[int]) -> None:
+        """Note each event on its pollable and ready who waits there. C calls only (law 3)."""
+        self.polls += 1
+        self.idle_ms = self.patience
+        table = self.table
+        ready = self.ready
+        words = iter(flat)
+        for events, fd, generation in zip(words, words, words, strict=True):
+            pollable = table[fd]
+            if pollable.generation != generation:
+                continue  # the number was closed after the kernel reported it
+            if events & _CLOSED:
+                pollable.hup = pollable.readable = True
+                events |= _PLAIN if events & _BROKEN else EPOLLIN
+            if events & EPOLLIN:
+                waiter = pollable.reader
+                if waiter is not None:
+                    pollable.reader = waiter.wait = None
+                    ready.append(waiter)
+                else:
+                    pollable.readable = True
+                    if pollable.crowd is not None:
+                        self.crowded.append(pollable)
+                        ready.append(self.root_task)
+            if events & EPOLLOUT and not pollable.writable:
+                pollable.writable = True
+                waiter = pollable.writer
+                if waiter is not None:
+                    pollable.writer = waiter.wait = None
+                    ready.append(waiter)
+                elif pollable.crowd is not None:
+                    self.crowded.append(pollable)
+                    ready.append(self.root_task)
+
+    def nothing_came(self) -> None:
+        """The hub slept and nothing arrived: is there anything that could?"""
+        if self.watchers:
+            self.ready.append(self.watchers.popleft())
+        elif self.autojump is not None and self.autojump():
+            self.ready.append(self.root_task)
+        else:
+            self.idle_ms = -1
+            report = deadlock.find(self)
+            if report is not None:
+                self.to_main(report)
+
+    # -- root's side -----------------------------------------------------------------------------
+
+    def chores(self) -> None:
+        """All that isn't switching: timers, crowds, signals, and what other threads posted."""
+        for pollable in self.wakeups:
+            pollable.reader = self.root_task
+        if self.interrupts is not None:
+            self.interrupts.drain()
+        self.timers.expire()
+        if self.crowded:
+            crowded, self.crowded = self.crowded, []
+            for pollable in crowded:
+                pollable.pass_on()
+        inbox = self.inbox
+        for _ in range(len(inbox)):
+            item = inbox.popleft()
+            if type(item) is Task:
+                self.ready.append(item)
+            else:
+                item()  # type: ignore[operator]
+
+    def to_main(self, error: BaseException) -> None:
+        """Raise ``error`` in the main task, at its present or else its next wait."""
+        if not self.main.abandon_wait(error):
+            self.inbox.append(partial(self.to_main, error))
+
+    def fail(self, error: BaseException) -> None:
+        """Hub code raised (law 6), or a signal handler of the program's did while it ran.
+
+        Events may have been lost with it: every registration is asked anew.
+        """
+        if interrupt.raised_by_hub(error):
+            broken = HubError(f"the hub of {self.thread.name} failed: {error!r}")
+            broken.__cause__ = error
+            error = broken
+        for pollable in set(self.table):
+            if pollable is not VACANT:
+                pollable.reask(self)
+        self.to_main(error)
+        self.ready.append(self.root_task)
+
+    # -- from other threads ----------------------------------------------------------------------
+
+    def post(self, item: Task[Any] | Callable[[], None]) -> None:
+        """Ready a claimed task, or run a step of hub code, on this hub's thread. From anywhere."""
+        self.inbox.append(item)
+        self.nudge()
+
+    def nudge(self) -> None:
+        """Wake the hub if it sleeps in the kernel. From any thread or signal handler."""
+        if self.sleeping:
+            # Clearing it here spares further posters the write; whoever clears it writes.
+            self.sleeping = False
+            self.eventfd.write()
+
+    def take_unstarted(self) -> bool:
+        """Move one unstarted task here that any hub may run; False if there is none."""
+        for hub in (self, *hubs):
+            try:
+                task = hub.stealable.popleft()
+            except IndexError:
+                continue
+            task.hub = self
+            self.ready.append(task)
+            return True
+        return False
+
+    def load(self) -> int:
+        """How many tasks stand in line here, and one for the task that runs."""
+        waiting = len(self.ready) + len(self.stealable) + len(self.inbox)
+        return waiting + (0 if self.sleeping else 1)
+
+    # -- registrations ----------------------------------------------------------------------------
+
+    def next_generation(self) -> int:
+        """A tag no earlier registration had (it wraps after four billion)."""
+        self.generation = (self.generation + 1) & 0xFFFFFFFF
+        return self.generation
+
+    def make_room(self, fd: int) -> None:
+        """Let the table reach ``fd``."""
+        table = self.table
+        if fd >= len(table):
+            table.extend([VACANT] * (fd + 1 - len(table) + len(table) // 2))
+
+    def watch_internal(self, fd: int) -> None:
+        """Have root run the chores whenever ``fd`` becomes readable."""
+        pollable = Pollable(fd)
+        pollable.register(self, EPOLLIN | EPOLLET)
+        pollable.reader = self.root_task
+        self.wakeups.append(pollable)
+
+    def live_tasks(self) -> list[Task[Any]]:
+        """Every task of this hub that has not ended, the main task left out."""
+        started = [worker.task for worker in list(self.workers) if worker.task is not None]
+        queued = [*self.ready, *self.stealable, *self.inbox]
+        fresh = [item for item in queued if isinstance(item, Task) and item.glet is None]
+        return [*started, *fresh]
+
+    # -- the end -----------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """End the workers and close the fds. From the main task, which must not park any more.
+
+        A task that is still parked is dropped: GreenletExit unwinds it, so that its ``finally``
+        blocks run.
+        """
+        if self.closed:
+            return
+        self.closed = True
+        self.current = self.main
+        self.root.switch()  # returns, and is dead
+        while self.idle_workers:
+            self.idle_workers.pop().switch()
+        for worker in list(self.workers):
+            worker.throw(GreenletExit)
+        self.release()
+        if getattr(local, "hub", None) is self:
+            del local.hub, local.guard
+
+    def release(self) -> None:
+        """Give back what the process holds for this hub: fds, the signal wake-up, its entry."""
+        self.closed = True
+        if self in hubs:
+            hubs.remove(self)
+        if self.interrupts is not None:
+            self.interrupts.uninstall()
+        self.epoll.close()
+        self.eventfd.close()
+        self.timers.timerfd.close()
+
+
+class _Guard:
+    """Lives in the thread's locals: when the thread ends without ``close``, the fds go with it."""
+
+    __slots__ = ("hub",)
+
+    def __init__(self, hub: Hub) -> None:
+        self.hub = hub
+
+    def __del__(self) -> None:
+        if not self.hub.closed:
+            self.hub.release()
+
+
+def root_main(hub: Hub, creator: greenlet) -> None:
+    """Root: bears workers, does the chores, and runs what is next when a worker has died."""
+    creator.switch()
+    ready = hub.ready
+    while not hub.closed:
+        if hub.newborn is not None:
+            Worker(worker_main, hub.root).switch(hub)
+            continue
+        hub.current = NOBODY
+        try:
+            hub.chores()
+        except BaseException as error:
+            hub.fail(error)
+        while not ready:
+            hub.idle()
+        following = ready[0]
+        if following.glet is None:
+            hub.newborn = ready.popleft()
+            following = None  # type: ignore[assignment]
+            if hub.idle_workers:
+                hub.idle_workers.pop().switch()
+        else:
+            following = None  # type: ignore[assignment]
+            glet = ready.popleft().glet
+            if glet is not hub.root:
+                assert glet is not None
+                glet.switch()
+
+
+def any_stealable() -> bool:
+    """Whether some hub has an unstarted task that any hub may run."""
+    return any(hub.stealable for hub in hubs)
+
+
+_fence = threading.Lock()
+
+
+def _full_fence() -> None:
+    """Order the stores before it and the loads after it, on builds without the GIL."""
+    with _fence:
+        pass
+
+
+maker.append(Hub)

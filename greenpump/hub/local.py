@@ -1,0 +1,38 @@
+"""This thread's hub.
+
+The modules of this floor below ``hub.py`` must be able to ask for the calling thread's hub, and only
+``hub.py`` can build one; it puts its constructor into ``maker`` when it is imported.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .hub import Hub
+
+
+class _Local(threading.local):
+    hub: Hub
+    guard: object
+
+
+local = _Local()
+maker: list[Callable[[], Hub]] = []
+hubs: list[Hub] = []
+"""Every live hub of the process. Appended to and removed from under the GIL or list's own lock."""
+
+
+def this_hub() -> Hub:
+    """The calling thread's hub; the first call in a thread makes it."""
+    try:
+        return local.hub
+    except AttributeError:
+        return maker[0]()
+
+
+def hub_or_none() -> Hub | None:
+    """The calling thread's hub, or None where none was made yet."""
+    return getattr(local, "hub", None)

@@ -1,0 +1,213 @@
+"""Scopes: blocks that can be cancelled, by a deadline or by hand.
+
+``with timeout(5):`` raises TimeoutError, ``with move_on_after(5):`` just ends the block,
+``with shield():`` keeps the cancels of the scopes around it out.
+
+Invariants
+----------
+1. Scopes nest: a task's scopes form a chain, ``task.scope`` the innermost. They are left in the
+   reverse order of entering, by the task that entered them.
+2. Inside a cancelled scope every park raises Cancelled, until that scope is left (as in trio). The
+   outermost cancelled scope that no shield cuts off is the one that is named, and it alone absorbs
+   the exception.
+3. A wait that its event has already ended is not taken back: the cancel shows at the next park, so
+   a received message or an acquired lock is never lost to a deadline.
+4. Entering and leaving touch no timer. A deadline reaches the heap only when the task parks inside
+   the scope, and then as the task's one entry (``timers.py``).
+
+Rejected: throwing into a task at an arbitrary point (gevent.Timeout: it corrupts whatever the task
+was doing, and an inner block can't tell whose timeout it caught); edge-triggered cancellation
+(asyncio: one swallowed exception and the cancel is lost); scopes that span tasks (the Group cancels
+its tasks one by one, which needs no tree shared between threads).
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from ..errors import Cancelled
+from .local import hub_or_none, this_hub
+from .timers import FAR
+
+if TYPE_CHECKING:
+    from .task import Task
+
+TIMED_OUT = "timed out"
+CANCELLED = "cancelled"
+"""What ``task.trouble`` says of a wait that was abandoned (or an exception, to be raised as is)."""
+
+
+class Scope:
+    """A block that can be cancelled. Made by ``timeout``, ``move_on_after`` and ``shield``.
+
+    ``cancelled`` is True once it was cancelled or its deadline ended a wait in it;
+    ``expired`` after the block: whether it was cut short.
+    """
+
+    __slots__ = ("_seconds", "cancelled", "deadline", "expired", "parent", "reason", "shielded", "task")
+
+    def __init__(
+        self, seconds: float | None = None, *, task: Task[Any] | None = None, reason: str = ""
+    ) -> None:
+        self._seconds = seconds
+        self.task = task
+        self.reason = reason
+        self.parent: Scope | None = None
+        self.deadline = FAR
+        self.cancelled = False
+        self.expired = False
+        self.shielded = False
+
+    def __enter__(self) -> Self:
+        hub = this_hub()
+        if self.task is not None:
+            raise RuntimeError("a scope can be entered only once: make a new one")
+        self.task = task = hub.current
+        self.parent = task.scope
+        if self._seconds is not None:
+            self.deadline = hub.timers.after(self._seconds)
+        task.scope = self
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        task = self.task
+        assert task is not None
+        if task.scope is not self:
+            self._left_out_of_order(task)
+        task.scope = self.parent
+        if error is None or not isinstance(error, Cancelled) or error.scope is not self:
+            return False
+        self.expired = True
+        return self._absorb(error)
+
+    def cancel(self, reason: str = "") -> None:
+        """Cancel the block: every park in it raises Cancelled until it is left.
+
+        Doesn't park. Callable from any task and thread; again and afterwards it does nothing.
+        """
+        if reason and not self.reason:
+            self.reason = reason
+        self.cancelled = True
+        task = self.task
+        if task is None:
+            return
+        if hub_or_none() is task.hub:
+            self._tell()
+        else:
+            task.hub.post(self._tell)
+
+    def check(self) -> None:
+        """Raise Cancelled if this scope, or one around it that reaches it, is cancelled."""
+        found = self.cancelled_one()
+        if found is not None:
+            raise found.cancellation()
+
+    def cancelled_one(self) -> Scope | None:
+        """The outermost cancelled scope of the chain from here outwards, up to a shield."""
+        found = None
+        scope: Scope | None = self
+        while scope is not None:
+            if scope.cancelled:
+                found = scope
+            if scope.shielded:
+                break
+            scope = scope.parent
+        return found
+
+    def mark_expired(self, now: int) -> None:
+        """Cancel every scope that reaches here and whose deadline has passed."""
+        scope: Scope | None = self
+        while scope is not None:
+            if scope.deadline <= now:
+                scope.cancelled = True
+            if scope.shielded:
+                break
+            scope = scope.parent
+
+    def earliest(self) -> int:
+        """The earliest deadline that reaches here."""
+        deadline = self.deadline
+        scope = self
+        while not scope.shielded and scope.parent is not None:
+            scope = scope.parent
+            if scope.deadline < deadline:
+                deadline = scope.deadline
+        return deadline
+
+    def cancellation(self) -> Cancelled:
+        """The exception that unwinds to this scope."""
+        return Cancelled(self.reason or self._describe(), self)
+
+    def _describe(self) -> str:
+        if self._seconds is not None:
+            return f"the time limit of {self._seconds} s has passed"
+        return "the scope was cancelled"
+
+    def _absorb(self, error: Cancelled) -> bool:
+        return True
+
+    def _tell(self) -> None:
+        task = self.task
+        if task is not None and task.scope is not None and task.scope.cancelled_one() is self:
+            task.abandon_wait(CANCELLED)
+
+    def _left_out_of_order(self, task: Task[Any]) -> None:
+        scope = task.scope
+        while scope is not None and scope is not self:
+            scope = scope.parent
+        if scope is None:
+            raise RuntimeError(
+                "a scope was left twice, or by another task than the one that entered it"
+            )
+        task.scope = self.parent
+        raise RuntimeError(
+            "scopes must be left in the reverse order of entering; an inner one is still open "
+            "(a generator suspended inside a with-block?)"
+        )
+
+
+class timeout(Scope):
+    """``with timeout(seconds):`` the block is cut short and raises TimeoutError.
+
+    ``seconds`` may be a float; None means no limit. The limit acts at waits: code that computes
+    without ever waiting is not interrupted. Nested limits each raise at their own block.
+
+    For one socket operation a deadline on the socket is the better choice (``settimeout``,
+    ``set_deadline``): it surfaces from that very call. Source: trio.fail_after, Go's context.
+    """
+
+    __slots__ = ()
+
+    def _absorb(self, error: Cancelled) -> Literal[False]:
+        raise TimeoutError(str(error)) from None
+
+
+class move_on_after(Scope):
+    """``with move_on_after(seconds) as scope:`` the block is cut short, quietly.
+
+    Afterwards ``scope.expired`` tells whether it was. ``scope.cancel()`` does the same by hand;
+    without ``seconds`` it is a block that only ``cancel`` ends. Source: trio.move_on_after.
+    """
+
+    __slots__ = ()
+
+
+class shield(Scope):
+    """``with shield(seconds):`` cancels and deadlines of the scopes around stay outside.
+
+    For clean-up that must wait (``with shield(2): conn.sendall(goodbye)``); ``seconds`` limits the
+    block itself. What happened outside meanwhile shows at the first park after the block.
+    Source: trio's shielded CancelScope.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, seconds: float | None = None) -> None:
+        super().__init__(seconds)
+        self.shielded = True

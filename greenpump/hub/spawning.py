@@ -1,0 +1,61 @@
+"""spawn, sleep and yield: the calls every program makes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from contextvars import copy_context
+from typing import Any, ParamSpec, TypeVar
+
+from ..errors import HubError
+from .local import local, this_hub
+from .task import NOBODY, Task, spawn_site
+from .wait import SLEEP
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def spawn(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Task[T]:
+    """Start a task that calls ``fn(*args, **kwargs)`` on this thread's hub, and return its handle.
+
+    It starts at this task's next wait, in the order of spawning, with a copy of the caller's
+    contextvars context. Doesn't park. Raises TypeError when ``fn`` is not callable.
+
+    An error nobody joins the task for goes to ``greenpump.excepthook``.
+    """
+    try:
+        hub = local.hub
+    except AttributeError:
+        hub = this_hub()
+    if not callable(fn):
+        raise TypeError(f"spawn needs a callable, not {fn!r}")
+    task = Task(hub, fn, args, kwargs or None, copy_context(), spawn_site(sys._getframe(1)))
+    hub.ready.append(task)
+    return task
+
+
+def sleep(seconds: float) -> None:
+    """Park for ``seconds`` (a float; ``math.inf`` is for ever, 0 yields).
+
+    Never returns early. Raises ValueError for a negative number or NaN, Cancelled.
+    """
+    hub = this_hub()
+    if seconds == 0:
+        hub.yield_now()
+        return
+    deadline = hub.timers.after(seconds)
+    hub.wait(hub.prepare(), SLEEP, deadline)
+
+
+def yield_now() -> None:
+    """Let every task that is ready now run before this one goes on. Raises Cancelled."""
+    this_hub().yield_now()
+
+
+def current() -> Task[Any]:
+    """The task that runs; in a thread's own code the main task of its hub."""
+    task = this_hub().current
+    if task is NOBODY:
+        raise HubError("no task runs here: this code interrupted the scheduler")
+    return task

@@ -1,0 +1,325 @@
+"""Task: one spawned function, from spawn to its result.
+
+A task is not a greenlet: a worker (``worker.py``) lends it one while it runs. Identity, context,
+name and result live here.
+
+Invariants
+----------
+1. ``glet`` is None until the task starts; from then on the greenlet that is to be resumed for it:
+   its worker's, or a greenlet the user made inside the task, if that is the one which parked last.
+2. ``wait`` is not None exactly while it is parked in some place (``wait.py``).
+3. ``trouble`` is None unless the last wait was abandoned: then it says why, and the task clears it
+   when it resumes.
+4. ``done`` goes from False to True once, on the task's own hub, after value and error are set.
+
+Rejected: a Task that subclasses greenlet (5-9 µs and 16 KiB each; §3 of docs/design.md).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from contextvars import Context
+from itertools import count
+from threading import Lock
+from types import CodeType, FrameType
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from ..errors import Cancelled, TaskCancelled
+from .local import hub_or_none, this_hub
+from .scope import CANCELLED, TIMED_OUT, Scope
+from .timers import FAR
+from .wait import wake
+
+if TYPE_CHECKING:
+    from greenlet import greenlet
+
+    from .hub import Hub
+    from .wait import Wait
+
+T_co = TypeVar("T_co", covariant=True)
+
+_ids = count(1)
+_joining = Lock()
+FREE_THREADED = not getattr(sys, "_is_gil_enabled", lambda: True)()
+
+
+class Task(Generic[T_co]):
+    """The handle of a spawned function.
+
+    Made by ``spawn`` and its kin, never directly. Usable from any task of any hub and from any
+    thread.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_error",
+        "_joiners",
+        "_name",
+        "_value",
+        "args",
+        "context",
+        "deadline",
+        "done",
+        "fn",
+        "glet",
+        "hub",
+        "id",
+        "kwargs",
+        "scope",
+        "since",
+        "site",
+        "timer_at",
+        "trouble",
+        "wait",
+    )
+
+    def __init__(
+        self,
+        hub: Hub,
+        fn: Callable[..., T_co] | None,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any] | None,
+        context: Context | None,
+        site: tuple[CodeType, int] | None = None,
+    ) -> None:
+        self.hub = hub
+        self.fn = fn
+        self.args = args
+        self.kwargs = kwargs
+        self.context = context
+        self.site = site
+        self.glet: greenlet | None = None
+        self.wait: Wait | None = None
+        self.trouble: object | None = None
+        self.scope: Scope | None = None
+        self.deadline = FAR
+        self.timer_at = FAR
+        self.since = hub.now
+        self.done = False
+        self._joiners: list[_Join] | None = None
+
+    # -- for everybody ---------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """A name for people; by default the function's, with a number of its own."""
+        try:
+            return self._name
+        except AttributeError:
+            label = getattr(self.fn, "__qualname__", None) or type(self.fn).__name__
+            self._name: str = f"{label}#{next(_ids)}"
+            return self._name
+
+    @name.setter
+    def name(self, value: str) -> None:
+        self._name = value
+
+    @property
+    def cancelled(self) -> bool:
+        """True when the task has ended because it was cancelled."""
+        return self.done and isinstance(self._error, Cancelled)
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Park until the task has ended, however it ended; its error is not raised here.
+
+        ``timeout`` is in seconds. Returns whether the task has ended. Raises Cancelled if the
+        *caller* is cancelled, RuntimeError when a task would wait for itself.
+        """
+        if not self.done:
+            self._await_end(timeout, observer=False)
+        return self.done
+
+    def result(self, timeout: float | None = None) -> T_co:
+        """Park until the task has ended; return what its function returned or raise its error.
+
+        ``timeout`` is in seconds. Raises TimeoutError when it passes first, TaskCancelled when the
+        task was cancelled, Cancelled when the caller is.
+        """
+        error = self.exception(timeout)
+        if error is not None:
+            raise error
+        return self._value
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Park until the task has ended; return its error, or None if it has none.
+
+        Raises TimeoutError when ``timeout`` seconds pass first, Cancelled when the caller is
+        cancelled. For a task that was cancelled it returns a TaskCancelled.
+        """
+        if not self.done and not self._await_end(timeout, observer=True):
+            raise TimeoutError(f"task {self.name} has not ended within {timeout} s")
+        error = self._error
+        if isinstance(error, Cancelled) and not isinstance(error, TaskCancelled):
+            return TaskCancelled(f"task {self.name} was cancelled")
+        return error
+
+    def cancel(self, reason: str = "") -> None:
+        """Ask the task to end: from now on every park in it raises Cancelled.
+
+        Doesn't park, and doesn't wait for the end (``join`` does). A task that never started never
+        will; one that has ended is left alone. Callable from any thread, any number of times.
+        """
+        if self.done:
+            return
+        hub = hub_or_none()
+        if hub is self.hub:
+            self._cancel(reason)
+        else:
+            self.hub.post(_Cancel(self, reason))
+
+    def spawned_at(self) -> str:
+        """``file:line in function`` of the spawn, for people."""
+        if self.site is None:
+            return "(unknown)"
+        code, lasti = self.site
+        line = code.co_firstlineno
+        for start, end, number in code.co_lines():
+            if start <= lasti < end and number is not None:
+                line = number
+        return f"{code.co_filename}:{line} in {code.co_qualname}"
+
+    def __repr__(self) -> str:
+        return f"<Task {self.name} {self.state()}>"
+
+    def state(self) -> str:
+        """One phrase for people: not started, running, ready, or what it waits for."""
+        if self.done:
+            if self._error is None:
+                return "done"
+            return "cancelled" if self.cancelled else f"failed: {self._error!r}"
+        wait = self.wait
+        if wait is not None:
+            return wait.reason(self)
+        if self.hub.current is self:
+            return "running"
+        return "ready" if self.glet is not None else "not started"
+
+    # -- for the worker and the hub, on the task's own thread -------------------------------------
+
+    def finish(self, value: Any, error: BaseException | None) -> bool:
+        """Record the end and wake who waits for it; whether someone takes notice of an error."""
+        self._value = value
+        self._error = error
+        self.args = ()
+        self.kwargs = self.context = None
+        if self.timer_at != FAR:
+            self.hub.timers.disarm(self)
+        self.done = True
+        # Joiners from other threads append first and test ``done`` afterwards, so one of the two
+        # sides sees the other; without the GIL only the lock orders these two lines.
+        if self._joiners is None and not FREE_THREADED:
+            return False
+        with _joining:
+            joiners, self._joiners = self._joiners or (), None
+        observed = False
+        for joiner in joiners:
+            observed |= joiner.observer
+            joiner.ended()
+        return observed
+
+    def was_cancelled(self, error: Cancelled) -> bool:
+        """Whether ``error`` is this task's own cancel, rather than one that strayed in."""
+        return isinstance(error.scope, Scope) and error.scope.task is self
+
+    def timed_out(self) -> None:
+        """A deadline of the wait or of a scope around it has passed (timers.Timed)."""
+        self.abandon_wait(TIMED_OUT)
+
+    def abandon_wait(self, trouble: object) -> bool:
+        """End the present wait for another reason than its event; False if there is none to end."""
+        wait = self.wait
+        if wait is None or not wait.abandon(self):
+            return False
+        self.wait = None
+        self.trouble = trouble
+        self.hub.ready.append(self)
+        return True
+
+    def _cancel(self, reason: str) -> None:
+        if self.done:
+            return
+        base = Scope(task=self, reason=reason or f"task {self.name} was cancelled")
+        base.cancelled = True
+        if self.scope is None:
+            self.scope = base
+        else:
+            outermost = self.scope
+            while outermost.parent is not None:
+                outermost = outermost.parent
+            if outermost.task is self:
+                return  # it was cancelled before
+            outermost.parent = base
+        if self.scope.cancelled_one() is not None:
+            self.abandon_wait(CANCELLED)
+
+    def _await_end(self, timeout: float | None, *, observer: bool) -> bool:
+        hub = this_hub()
+        task = hub.prepare()
+        if task is self:
+            raise RuntimeError(f"task {self.name} would wait for itself")
+        deadline = FAR if timeout is None else hub.timers.after(timeout)
+        join = _Join(self, task, observer)
+        with _joining:
+            if self._joiners is None:
+                self._joiners = []
+            self._joiners.append(join)
+        if self.done and join.abandon(task):
+            return True
+        return hub.wait(task, join, deadline)
+
+
+def _make_nobody() -> Task[Any]:
+    nobody: Task[Any] = Task.__new__(Task)
+    nobody.glet = nobody.scope = None
+    nobody.name = "nobody (hub code)"
+    return nobody
+
+
+NOBODY = _make_nobody()
+"""``hub.current`` while hub code runs: its ``glet`` is never the current greenlet."""
+
+
+class _Join:
+    """The wait for a task's end."""
+
+    __slots__ = ("joiner", "observer", "target")
+
+    def __init__(self, target: Task[Any], joiner: Task[Any], observer: bool) -> None:
+        self.target = target
+        self.joiner = joiner
+        self.observer = observer
+
+    def ended(self) -> None:
+        wake(self.joiner)
+
+    def abandon(self, task: Task[Any]) -> bool:
+        with _joining:
+            joiners = self.target._joiners
+            if joiners is None or self not in joiners:
+                return False
+            joiners.remove(self)
+            if not joiners:
+                self.target._joiners = None
+            return True
+
+    def reason(self, task: Task[Any]) -> str:
+        return f"join of task {self.target.name}"
+
+
+class _Cancel:
+    """A cancel on its way to the hub that owns the task."""
+
+    __slots__ = ("reason", "task")
+
+    def __init__(self, task: Task[Any], reason: str) -> None:
+        self.task = task
+        self.reason = reason
+
+    def __call__(self) -> None:
+        self.task._cancel(self.reason)
+
+
+def spawn_site(frame: FrameType) -> tuple[CodeType, int]:
+    """Where a task was spawned; the line number is worked out only when somebody looks."""
+    return (frame.f_code, frame.f_lasti)

@@ -1,0 +1,118 @@
+"""Worker: a pooled greenlet that runs tasks one after another.
+
+Invariants
+----------
+1. A worker that finished a task takes the next job itself. If that job is a new task it runs it
+   with no switch at all.
+2. An idle worker stands in ``hub.idle_workers``, suspended in its own ``switch``; whoever wants it
+   puts the task into ``hub.newborn`` and switches to it.
+3. While suspended, no local of a worker refers to a task that is not its own: a finished task's
+   result must not live on because a worker sleeps.
+4. ``run_task`` is the only function of the hub that calls user code.
+
+Frames are kept few and calls plain (``fn(a)`` rather than ``fn(*args)``, which before 3.13 nests a C
+frame): what lies on a suspended stack is what a parked task costs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from greenlet import GreenletExit, getcurrent, greenlet
+
+from ..errors import Cancelled
+from .interrupt import calls_user_code
+from .report import report
+
+if TYPE_CHECKING:
+    from .hub import Hub
+    from .task import Task
+
+
+class Worker(greenlet):
+    """A greenlet with a place for the task it runs (None while idle)."""
+
+    __slots__ = ("task",)
+    task: Task[Any] | None
+
+
+def worker_main(hub: Hub) -> None:
+    """The life of a worker, from its birth by root until the pool has no place for it."""
+    me = getcurrent()
+    assert isinstance(me, Worker)
+    hub.workers.add(me)
+    ready = hub.ready
+    idle = hub.idle_workers
+    nobody = hub.nobody
+    task: Any = hub.newborn
+    hub.newborn = None
+    while True:
+        me.task = task
+        me.gr_context = task.context
+        task.glet = me
+        hub.current = task
+        run_task(hub, task)
+        hub.current = nobody
+        me.task = task = None
+        if hub.quota < 0:
+            hub.poll_now()
+        while not ready:
+            hub.idle()
+        if ready[0].glet is None:
+            hub.quota -= 1
+            task = ready.popleft()
+            continue
+        if len(idle) >= hub.max_idle_workers:
+            break
+        me.gr_context = None
+        idle.append(me)
+        ready.popleft().glet.switch()
+        task = hub.newborn
+        hub.newborn = None
+        if task is None:
+            break  # the hub closes
+    hub.workers.discard(me)
+    # Falls through to root, our parent, which runs what is next.
+
+
+@calls_user_code
+def run_task(hub: Hub, task: Task[Any]) -> None:
+    """Call the task's function and record how it ended."""
+    fn: Any = task.fn
+    args = task.args
+    try:
+        if task.scope is not None:
+            task.scope.check()  # cancelled before it started
+        if task.kwargs is not None:
+            value = fn(*args, **task.kwargs)
+        else:
+            match len(args):
+                case 0:
+                    value = fn()
+                case 1:
+                    value = fn(args[0])
+                case 2:
+                    value = fn(args[0], args[1])
+                case _:
+                    value = fn(*args)
+    except GreenletExit:
+        # The hub was dropped with the task still parked: its thread has ended.
+        task.finish(None, Cancelled(f"the hub of task {task.name} is gone"))
+        raise
+    except BaseException as error:
+        task_failed(hub, task, error)
+    else:
+        task.finish(value, None)
+
+
+def task_failed(hub: Hub, task: Task[Any], error: BaseException) -> None:
+    """The task's error goes to whoever waits for it, else to the hook: none is ever lost."""
+    # The traceback's first frame is run_task's, which would keep the arguments alive.
+    if error.__traceback__ is not None:
+        error.__traceback__ = error.__traceback__.tb_next
+    cancelled = isinstance(error, Cancelled) and task.was_cancelled(error)
+    observed = task.finish(None, error)
+    if isinstance(error, (KeyboardInterrupt, SystemExit)):
+        hub.to_main(error)
+    elif not observed and not cancelled:
+        report(task, error)
