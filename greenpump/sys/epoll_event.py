@@ -3,7 +3,6 @@
 The kernel declares it packed on x86 (12 bytes). Elsewhere it is natural (16 bytes): the 64-bit data
 is aligned, which leaves a hole.
 
-
     packed    events:32 data:64
     natural   events:32 hole:32 data:64
 

@@ -25,10 +25,11 @@ def _bind(name: str, number: int, *argtypes: type) -> CFunction:
     return lambda *args: syscall(number, *args)
 
 
-_pidfd_open = _bind("pidfd_open", 434, ctypes.c_int, ctypes.c_uint)
-_pidfd_send_signal = _bind(
-    "pidfd_send_signal", 424, ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_uint
-)
+_OPEN = (ctypes.c_int, ctypes.c_uint)
+_SEND_SIGNAL = (ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_uint)
+
+_pidfd_open = _bind("pidfd_open", 434, *_OPEN)
+_pidfd_send_signal = _bind("pidfd_send_signal", 424, *_SEND_SIGNAL)
 
 
 def pidfd_open(pid: int, flags: int = 0) -> int:

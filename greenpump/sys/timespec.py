@@ -23,8 +23,11 @@ def pack_timespec(ns: int) -> bytes:
 
 
 def pack_itimerspec(value_ns: int, interval_ns: int) -> bytes:
-    """First expiration and interval as a struct itimerspec. Raises OverflowError as above."""
-    return pack_timespec(interval_ns) + pack_timespec(value_ns)
+    """First expiration and interval as a struct itimerspec. Raises OverflowError likewise."""
+    try:
+        return _itimerspec.pack(*divmod(interval_ns, NANOSECONDS), *divmod(value_ns, NANOSECONDS))
+    except struct.error:
+        raise OverflowError(f"time too far: {value_ns} ns, then each {interval_ns} ns") from None
 
 
 def unpack_itimerspec(raw: bytes) -> tuple[int, int]:
