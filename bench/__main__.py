@@ -22,14 +22,18 @@ def parser(workloads: dict[str, Workload]) -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     commands = top.add_subparsers(dest="workload", required=True, metavar="WORKLOAD")
     for workload in workloads.values():
-        command = commands.add_parser(workload.name, help=workload.about)
+        command = commands.add_parser(
+            workload.name,
+            help=workload.about,
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        )
         command.add_argument(
             "--peers",
             type=options.names,
-            help="comma-separated; all that play a part, if not given",
+            help="comma-separated; None is all there are",
         )
         command.add_argument(
-            "--repeats", type=options.positive, default=3, help="rounds (default: 3)"
+            "--repeats", type=options.positive, default=3, help="interleaved rounds"
         )
         command.add_argument(
             "--out", type=Path, default=RESULTS, help="directory for the .json and .md files"

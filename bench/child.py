@@ -6,17 +6,23 @@ never returns. When something the peer imports isn't installed, says what, and e
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import json
 import os
 import resource
+import signal
 import sys
 
 from bench.outcome import MissingError
 from bench.process import EXIT_MISSING
 
+PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+
 
 def main(module_name: str, params: str, cpu: str | None = None) -> int:
+    # If the harness is killed, no server may stay behind on its core and spoil later figures.
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if cpu is not None:
         os.sched_setaffinity(0, {int(cpu)})
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -23,13 +23,15 @@ class Load:
     size: int = 64
     warmup: float = 0.5
     seconds: float = 2.0
+    messages: int = 0
+    """Measure this many instead, if they take less than `seconds`; 0 is no such limit."""
     pids: Sequence[int] = ()
     """The servers whose CPU time is read when the measured interval starts and stops."""
     cpu: int | None = None
 
     def command(self) -> list[str]:
         command = [str(binary("loadgen"))]
-        for option in ("port", "connections", "size", "warmup", "seconds", "cpu"):
+        for option in ("port", "connections", "size", "warmup", "seconds", "messages", "cpu"):
             value = getattr(self, option)
             if value is not None:
                 command += [f"--{option}", str(value)]

@@ -71,7 +71,7 @@ def report(
     if verdicts:
         parts += ["## Targets", _targets(verdicts)]
     parts.append("## Peers")
-    parts.append("\n".join(f"- {name}: {about}" for name, about in _abouts(results).items()))
+    parts.append("\n".join(f"- {line}" for line in _abouts(results)))
     if workload.notes:
         parts.append("## How to read it")
         parts.append("\n".join(f"- {note}" for note in workload.notes))
@@ -96,8 +96,10 @@ def _targets(verdicts: Sequence[Verdict]) -> str:
     return table(["target", "at most", "measured", "outcome"], rows)
 
 
-def _abouts(results: Sequence[CaseResult]) -> dict[str, str]:
-    return {peer.peer: peer.about for result in results for peer in result.peers}
+def _abouts(results: Sequence[CaseResult]) -> list[str]:
+    """Once each, in order: the peer of a name is another one where it plays another role."""
+    lines = (f"{peer.peer}: {peer.about}" for result in results for peer in result.peers)
+    return list(dict.fromkeys(lines))
 
 
 def _provenance(run: dict[str, Any]) -> str:

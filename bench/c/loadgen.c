@@ -26,6 +26,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <time.h>
@@ -49,6 +50,7 @@ static struct {
 	int port, connections, hold, cpu;
 	size_t size;
 	double warmup, seconds;
+	uint64_t messages; /* measure this many, if fewer than seconds bring; 0: no such limit */
 	pid_t pids[MAX_PIDS];
 	int pid_count;
 } opt = {.connections = 1, .size = 64, .warmup = 0.5, .seconds = 3, .cpu = -1};
@@ -59,6 +61,7 @@ static size_t chunk; /* what one recv may take */
 static int ep;
 static int sending = 1; /* a finished echo is followed by the next message */
 static int measuring;
+static uint64_t measured_cpu, measured_own_cpu, measured_ns; /* counters, then differences */
 static int outstanding; /* connections whose echo isn't complete */
 static uint64_t messages, total_messages, errors, max_latency;
 static uint64_t histogram[BUCKETS];
@@ -94,6 +97,25 @@ static uint64_t servers_cpu(void)
 			sum += clock_ns(id);
 	}
 	return sum;
+}
+
+static void start_measuring(void)
+{
+	measured_cpu = servers_cpu();
+	measured_own_cpu = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
+	measured_ns = now();
+	measuring = 1;
+}
+
+static void stop_measuring(void)
+{
+	if (!measuring)
+		return;
+	measuring = 0;
+	sending = 0;
+	measured_cpu = servers_cpu() - measured_cpu;
+	measured_own_cpu = clock_ns(CLOCK_PROCESS_CPUTIME_ID) - measured_own_cpu;
+	measured_ns = now() - measured_ns;
 }
 
 /* Log-linear: exact below 2*SUB ns, then SUB steps per power of two (1.6 % wide). */
@@ -179,6 +201,8 @@ static void complete(struct conn *c)
 		histogram[bucket_of(latency)]++;
 		if (latency > max_latency)
 			max_latency = latency;
+		if (messages == opt.messages)
+			stop_measuring();
 	}
 	if (sending)
 		begin(c, t);
@@ -306,23 +330,17 @@ static void run(void)
 	while (now() < until)
 		poll_once(50);
 
-	uint64_t cpu = servers_cpu(), own = clock_ns(CLOCK_PROCESS_CPUTIME_ID), start = now();
-	measuring = 1;
-	until = start + (uint64_t)(opt.seconds * 1e9);
-	while (now() < until)
+	start_measuring();
+	until = now() + (uint64_t)(opt.seconds * 1e9);
+	while (measuring && now() < until)
 		poll_once(50);
-	measuring = 0;
-	cpu = servers_cpu() - cpu;
-	own = clock_ns(CLOCK_PROCESS_CPUTIME_ID) - own;
-	double seconds = (double)(now() - start) / 1e9;
-
-	sending = 0;
+	stop_measuring();
 	drain();
 	printf("{\"messages\": %llu, \"total_messages\": %llu, \"seconds\": %.6f, \"cpu_ns\": %llu, "
 	       "\"load_cpu_ns\": %llu, \"p50_us\": %.3f, \"p99_us\": %.3f, \"max_us\": %.3f, "
 	       "\"errors\": %llu, \"first_error\": \"%s\"}\n",
-	       (unsigned long long)messages, (unsigned long long)total_messages, seconds,
-	       (unsigned long long)cpu, (unsigned long long)own, percentile_us(0.50),
+	       (unsigned long long)messages, (unsigned long long)total_messages, (double)measured_ns / 1e9,
+	       (unsigned long long)measured_cpu, (unsigned long long)measured_own_cpu, percentile_us(0.50),
 	       percentile_us(0.99), (double)max_latency / 1e3, (unsigned long long)errors, first_error);
 }
 
@@ -331,7 +349,8 @@ static void parse(int argc, char **argv)
 	static const struct option options[] = {
 		{"port", 1, 0, 'p'},    {"connections", 1, 0, 'n'}, {"size", 1, 0, 's'},
 		{"warmup", 1, 0, 'w'},  {"seconds", 1, 0, 't'},     {"pid", 1, 0, 'P'},
-		{"cpu", 1, 0, 'c'},     {"hold", 0, 0, 'h'},        {0, 0, 0, 0},
+		{"cpu", 1, 0, 'c'},     {"hold", 0, 0, 'h'},        {"messages", 1, 0, 'm'},
+		{0, 0, 0, 0},
 	};
 	int o;
 	while ((o = getopt_long(argc, argv, "", options, 0)) != -1) {
@@ -342,6 +361,7 @@ static void parse(int argc, char **argv)
 		case 'w': opt.warmup = atof(optarg); break;
 		case 't': opt.seconds = atof(optarg); break;
 		case 'c': opt.cpu = atoi(optarg); break;
+		case 'm': opt.messages = strtoull(optarg, 0, 10); break;
 		case 'h': opt.hold = 1; break;
 		case 'P':
 			if (opt.pid_count == MAX_PIDS)
@@ -367,6 +387,10 @@ int main(int argc, char **argv)
 		if (sched_setaffinity(0, sizeof set, &set) < 0)
 			die("sched_setaffinity");
 	}
+	struct rlimit limit;
+	getrlimit(RLIMIT_NOFILE, &limit);
+	limit.rlim_cur = limit.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &limit);
 	chunk = opt.size < SCRATCH ? opt.size : SCRATCH;
 	conns = calloc((size_t)opt.connections, sizeof *conns);
 	block = malloc(OFFSETS + opt.size);

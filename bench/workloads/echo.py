@@ -6,20 +6,23 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 
 from bench.load import Load, per_message
-from bench.options import positives
+from bench.options import positive, positives
 from bench.registry import Peer
 from bench.server import serving
 from bench.workload import Bench, Case, Metric, Sample, Target, Workload
 
 TARGETS = (Target("c", 1.5), Target("uvloop_protocol", 1.2), Target("gevent", 0.5))
-TARGET_SIZE = 64
+TARGET_CASES = {(50, 64), (500, 64)}  # connections, bytes
 
 
 class Echo(Workload):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--connections", type=positives, default=(50, 500))
-        parser.add_argument("--size", type=positives, default=(TARGET_SIZE,), help="bytes")
+        parser.add_argument("--size", type=positives, default=(64,), help="bytes")
         parser.add_argument("--seconds", type=float, default=2.0, help="measured, for each sample")
+        parser.add_argument(
+            "--messages", type=positive, default=0, help="measure this many, if done sooner"
+        )
         parser.add_argument("--warmup", type=float, default=0.5, help="seconds, not measured")
 
     def cases(self, args: Namespace) -> Sequence[Case]:
@@ -32,8 +35,9 @@ class Echo(Workload):
                     "size": size,
                     "warmup": args.warmup,
                     "seconds": args.seconds,
+                    "messages": args.messages,
                 },
-                targets=TARGETS if size == TARGET_SIZE else (),
+                targets=TARGETS if (connections, size) in TARGET_CASES else (),
             )
             for size in args.size
             for connections in args.connections
@@ -47,6 +51,7 @@ class Echo(Workload):
                 size=int(case.params["size"]),
                 warmup=float(case.params["warmup"]),
                 seconds=float(case.params["seconds"]),
+                messages=int(case.params["messages"]),
                 pids=[server.pid],
                 cpu=bench.load_cpu,
             ).run()
