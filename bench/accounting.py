@@ -4,9 +4,9 @@ CPU time is the process clock (`clock_getcpuclockid`): nanoseconds the scheduler
 of the process, user and kernel. The scheduler's clock is finer than `utime`/`stime` (ticks) and,
 unlike `/proc/<pid>/schedstat`, up to date while the process runs and complete after a thread ended.
 
-What it can't tell apart: interrupt work the kernel happens to do on the server's time. On loopback
-the sender of a packet runs the receiver's half of TCP too, so that each side pays for what the
-*other* one receives; that is the same for every peer.
+What it can't tell apart: interrupt work. Most kernels charge it to whoever was running (those with
+IRQ_TIME_ACCOUNTING to nobody), and on loopback the sender of a packet also runs the receiver's half
+of TCP: each side pays for what the *other* one receives. That is the same for every peer.
 """
 
 from __future__ import annotations
