@@ -282,6 +282,18 @@ def test_wait_with_a_fraction_of_a_millisecond_is_not_early(epoll: Epoll) -> Non
     assert time.monotonic_ns() - start >= 100_000
 
 
+def test_milliseconds_are_rounded_up(epoll: Epoll, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Rounded down, the last part of a millisecond would be spent in a busy loop.
+    asked: list[int] = []
+    monkeypatch.setattr(module, "_epoll_pwait2", None)
+    monkeypatch.setattr(module, "_epoll_wait", lambda *args: asked.append(args[3]))
+    memory = ctypes.create_string_buffer(16)
+    for left in (0, 1, 1_000_000, 1_000_001, 10**20, None):
+        epoll._sleep(memory, left)
+    assert asked == [0, 1, 1, 2, 0x7FFFFFFF, -1]
+    assert module._nanoseconds(0.4e-9) == 1
+
+
 def test_a_kernel_without_epoll_pwait2(epoll: Epoll, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*args: object) -> int:
         ctypes.set_errno(errno.ENOSYS)

@@ -148,7 +148,7 @@ def test_the_stdlib_reads_what_we_set_and_we_what_it_set(delay: int, interval: i
     with Timerfd() as timer:
         timer.arm_after(delay, interval)
         first = timer.gettime()
-        its_interval, its_remaining = gettime(timer.fd)
+        its_remaining, its_interval = gettime(timer.fd)  # its docstring has them swapped
         second = timer.gettime()
         assert first[0] >= its_remaining >= second[0] > 0
         assert first[1] == its_interval == second[1] == interval
