@@ -33,7 +33,7 @@ def parser(workloads: dict[str, Workload]) -> argparse.ArgumentParser:
             help="comma-separated; None is all there are",
         )
         command.add_argument(
-            "--repeats", type=options.positive, default=3, help="interleaved rounds"
+            "--repeats", type=options.positive, default=5, help="interleaved rounds"
         )
         command.add_argument(
             "--out", type=Path, default=RESULTS, help="directory for the .json and .md files"
@@ -89,7 +89,7 @@ def write(
                 "case": verdict.case,
                 "peer": verdict.target.peer,
                 "at_most": verdict.target.at_most,
-                "ratio": verdict.ratio,
+                "ratio": vars(verdict.ratio) if verdict.ratio else None,
                 "outcome": verdict.outcome,
             }
             for verdict in verdicts

@@ -47,28 +47,32 @@ class CaseResult:
     def find(self, peer: str) -> PeerResult | None:
         return next((result for result in self.peers if result.peer == peer), None)
 
-    def ratio(self, peer: str, base: str, metric: Metric) -> float | None:
-        """Median of `peer` over median of `base`, or None when either has none."""
-        spreads = [
-            result.spread(metric) if (result := self.find(name)) else None for name in (peer, base)
-        ]
-        over, under = spreads
-        if over is None or under is None or under.median == 0:
+    def ratio(self, peer: str, base: str, metric: Metric) -> Spread | None:
+        """`peer` over `base`, round by round, or None when either has no figures.
+
+        Two samples of one round were taken seconds apart. On a shared machine, whose speed drifts
+        over minutes, the median of their ratios varies half as much as the ratio of the medians.
+        """
+        over, under = self.find(peer), self.find(base)
+        if over is None or under is None or over.spread(metric) is None:
             return None
-        return over.median / under.median
+        if under.status != "ok" or any(sample[metric.key] == 0 for sample in under.samples):
+            return None
+        pairs = zip(over.samples, under.samples, strict=True)
+        return Spread.of([one[metric.key] / other[metric.key] for one, other in pairs])
 
 
 @dataclass(frozen=True)
 class Verdict:
     case: str
     target: Target
-    ratio: float | None
+    ratio: Spread | None
 
     @property
     def outcome(self) -> str:
         if self.ratio is None:
             return "not measured"
-        return "met" if self.ratio <= self.target.at_most else "missed"
+        return "met" if self.ratio.median <= self.target.at_most else "missed"
 
 
 def verdicts(results: Sequence[CaseResult], metric: Metric) -> list[Verdict]:
@@ -109,5 +113,9 @@ def _peer_json(
     for metric in metrics:
         if spread := peer.spread(metric):
             summary[metric.key] = vars(spread)
-    ratios = {base: case.ratio(peer.peer, base, metrics[0]) for base in bases}
+    ratios = {
+        base: vars(ratio)
+        for base in bases
+        if (ratio := case.ratio(peer.peer, base, metrics[0])) is not None
+    }
     return entry | {"summary": summary, "ratio_to": ratios, "samples": peer.samples}

@@ -48,7 +48,7 @@ def case_table(result: CaseResult, metrics: Sequence[Metric], bases: Sequence[st
         row = [peer.peer, number(spread.median, first.digits), f"{low} – {high}"]
         for base in present:
             ratio = result.ratio(peer.peer, base, first)
-            row.append("" if ratio is None else f"{ratio:.2f}")
+            row.append("" if ratio is None else number(ratio.median, 2))
         for metric in others:
             other = peer.spread(metric)
             row.append("" if other is None else number(other.median, metric.digits))
@@ -84,16 +84,15 @@ def _failure(peer: PeerResult) -> str:
 
 
 def _targets(verdicts: Sequence[Verdict]) -> str:
-    rows = [
-        [
-            f"{verdict.case}: greenpump ÷ {verdict.target.peer}",
-            f"≤ {verdict.target.at_most:g}",
-            "" if verdict.ratio is None else f"{verdict.ratio:.2f}",
-            verdict.outcome,
-        ]
-        for verdict in verdicts
-    ]
-    return table(["target", "at most", "measured", "outcome"], rows)
+    rows = []
+    for verdict in verdicts:
+        name = f"{verdict.case}: greenpump ÷ {verdict.target.peer}"
+        measured = spread = ""
+        if verdict.ratio is not None:
+            measured = number(verdict.ratio.median, 2)
+            spread = f"{number(verdict.ratio.min, 2)} – {number(verdict.ratio.max, 2)}"
+        rows.append([name, f"≤ {verdict.target.at_most:g}", measured, spread, verdict.outcome])
+    return table(["target", "at most", "measured", "min – max", "outcome"], rows)
 
 
 def _abouts(results: Sequence[CaseResult]) -> list[str]:

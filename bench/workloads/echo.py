@@ -71,8 +71,9 @@ WORKLOAD = Echo(
     compared_to=("greenpump", "c"),
     notes=(
         "CPU µs/message: the server process's own clock (user and kernel, all threads) over the "
-        "measured interval, for each message echoed in it. Interrupt work is charged to whoever was "
-        "running; on loopback the sender also runs the receiver's half of TCP. Alike for every peer.",
+        "measured interval, for each message echoed in it. Interrupt work is charged to whoever "
+        "was running, and on loopback the sender also runs the receiver's half of TCP; that is "
+        "alike for every peer.",
         "Closed loop: a connection sends when its last echo is complete, so latency is mostly "
         "queueing: connections ÷ throughput.",
         "core busy %: the server's CPU time over the interval's length. Well below 100 the load "
