@@ -26,6 +26,8 @@ class Ring(Workload):
         parser.add_argument("--read-size", type=positive, default=1, help="bytes one recv asks for")
 
     def cases(self, args: Namespace) -> Sequence[Case]:
+        if args.active > min(*args.pairs, args.writes):
+            raise SystemExit("ring: --active can't be more than --pairs or --writes")
         return [
             Case(
                 label=f"{pairs} pairs, {args.active} active",
