@@ -15,7 +15,7 @@ import ast
 import graphlib
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -57,6 +57,7 @@ OPTIONAL: dict[str, set[str]] = {}
 NO_TEST_FILE = {
     "greenpump.errors": "declarations; each is tested where it is raised",
     "greenpump.hub": "being written: this line goes when the last of its modules has a test file",
+    "greenpump.net": "being written: this line goes when the last of its modules has a test file",
 }
 
 
@@ -239,11 +240,13 @@ def unmirrored(modules: list[str], tests: set[str]) -> list[str]:
         if name not in ("__init__", "__main__") and test not in tests:
             missing[module] = test
 
-    def excuses(module: str) -> set[str]:
-        return {row for row in NO_TEST_FILE if f"{module}.".startswith(f"{row}.")}
+    def rows(modules: Iterable[str]) -> set[str]:
+        return {
+            row for row in NO_TEST_FILE for module in modules if f"{module}.".startswith(f"{row}.")
+        }
 
-    said = [f"{module} has no {test}" for module, test in missing.items() if not excuses(module)]
-    unused = NO_TEST_FILE.keys() - {row for module in missing for row in excuses(module)}
+    said = [f"{module} has no {test}" for module, test in missing.items() if not rows([module])]
+    unused = rows(modules) - rows(missing)
     return said + [f"{row} needs no line in NO_TEST_FILE" for row in sorted(unused)]
 
 
