@@ -294,13 +294,14 @@ static void open_one(int i)
 }
 
 /* In batches, each echoed once before the next: no backlog overflows, and when this is done every
- * connection is known to be accepted and served. */
+ * connection is known to be accepted and served. After an error no more are opened: a server that
+ * answers nobody would cost PATIENCE for each batch. */
 static void open_all(void)
 {
 	sending = 0;
 	for (int i = 0; i < opt.connections; i++)
 		conns[i].fd = -1;
-	for (int i = 0; i < opt.connections; i++) {
+	for (int i = 0; i < opt.connections && !errors; i++) {
 		open_one(i);
 		if (i % CONNECT_BATCH == CONNECT_BATCH - 1)
 			drain();
@@ -336,6 +337,10 @@ static void run(void)
 		poll_once(50);
 	stop_measuring();
 	drain();
+}
+
+static void report(void)
+{
 	printf("{\"messages\": %llu, \"total_messages\": %llu, \"seconds\": %.6f, \"cpu_ns\": %llu, "
 	       "\"load_cpu_ns\": %llu, \"p50_us\": %.3f, \"p99_us\": %.3f, \"max_us\": %.3f, "
 	       "\"errors\": %llu, \"first_error\": \"%s\"}\n",
@@ -408,9 +413,12 @@ int main(int argc, char **argv)
 	if (ep < 0)
 		die("epoll_create1");
 	open_all();
-	if (opt.hold)
+	if (opt.hold) {
 		hold();
-	else
-		run();
+	} else {
+		if (!errors)
+			run();
+		report();
+	}
 	return errors ? 1 : 0;
 }
