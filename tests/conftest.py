@@ -22,6 +22,7 @@ settings.register_profile("greenpump", deadline=None)
 settings.load_profile("greenpump")
 
 FAILED = pytest.StashKey[bool]()
+EXIT_STATUS = pytest.StashKey[int]()
 
 # How long what a test ended may take to be gone: a joined thread leaves /proc a moment later.
 GRACE = 2.0
@@ -146,3 +147,25 @@ def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
             f"the test left behind{f' ({total})' if total else ''}:\n  " + "\n  ".join(said),
             pytrace=False,
         )
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    session.config.stash[EXIT_STATUS] = int(exitstatus)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Don't let a thread that a failed test left behind keep Python from exiting, for ever."""
+
+    def alive() -> list[threading.Thread]:
+        main = threading.main_thread()
+        return [each for each in threading.enumerate() if each is not main and not each.daemon]
+
+    deadline = time.monotonic() + GRACE
+    while alive() and time.monotonic() < deadline:
+        time.sleep(0.002)
+    if names := ", ".join(repr(thread.name) for thread in alive()):
+        print(f"exiting though threads still run: {names}", file=sys.stderr)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(config.stash.get(EXIT_STATUS, 1) or 1)

@@ -68,6 +68,23 @@ def test_fails_once():
         assert line in run.stdout, run.stdout
 
 
+def test_a_thread_that_never_ends_does_not_hang_the_run(tmp_path: Path) -> None:
+    run = run_pytest(
+        """
+import threading
+from tests import conftest
+conftest.GRACE = 0.2
+def test_hangs():
+    threading.Thread(target=threading.Event().wait, name="for ever").start()
+    raise AssertionError
+""",
+        tmp_path,
+    )
+    assert run.returncode == 1
+    assert "1 failed" in run.stdout
+    assert run.stderr == "exiting though threads still run: 'for ever'\n"
+
+
 MISSING = """
 from tests.conftest import require
 def test_there(): require("sh", True, "it is there")
