@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import signal
 import threading
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import Deadlock
 from .stacks import describe_tasks
@@ -21,6 +22,18 @@ from .timers import FAR
 if TYPE_CHECKING:
     from .hub import Hub
 
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Bystander(threading.Thread):
+    """A thread that looks on and can't wake a task: having one is no hope for those asleep."""
+
+
+def wakes_nobody(handler: F) -> F:
+    """Mark a signal handler that can't wake a task."""
+    handler.wakes_nobody = True  # type: ignore[attr-defined]
+    return handler
+
 
 def find(hub: Hub) -> Deadlock | None:
     """A Deadlock to raise in the hub's main task, or None while something could wake a task."""
@@ -28,12 +41,20 @@ def find(hub: Hub) -> Deadlock | None:
         hub.main.wait is None
         or hub.externals
         or hub.timers.next_deadline() != FAR
-        or threading.active_count() > 1
+        or _other_threads(hub)
         or _fd_waiters(hub)
         or _signal_handlers(hub)
     ):
         return None
     return Deadlock("all tasks are asleep and nothing can wake them\n\n" + describe_tasks(hub))
+
+
+def _other_threads(hub: Hub) -> bool:
+    """Whether another thread runs that could wake a task."""
+    return any(
+        thread is not hub.thread and not isinstance(thread, Bystander)
+        for thread in threading.enumerate()
+    )
 
 
 def _fd_waiters(hub: Hub) -> bool:
@@ -52,6 +73,8 @@ def _signal_handlers(hub: Hub) -> bool:
     ours = (None, signal.SIG_DFL, signal.SIG_IGN, signal.default_int_handler)
     for signum in signal.valid_signals():
         handler = signal.getsignal(signum)
-        if handler not in ours and handler != hub.interrupts.on_sigint:
+        if handler in ours or handler == hub.interrupts.on_sigint:
+            continue
+        if not getattr(handler, "wakes_nobody", False):
             return True
     return False

@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from greenlet import greenlet
 
+from .interrupt import PACKAGE
+
 if TYPE_CHECKING:
     from .hub import Hub
     from .task import Task
+
+_SCHEDULER = (PACKAGE + "hub/", PACKAGE + "sys/")
 
 
 def describe_tasks(hub: Hub) -> str:
@@ -23,18 +27,18 @@ def describe_tasks(hub: Hub) -> str:
 
 def describe_task(task: Task[Any]) -> str:
     """One task: name, state, age of that state, spawn site, stack."""
+    return heading(task) + format_stack(stack_of(frame_of(task)))
+
+
+def heading(task: Task[Any]) -> str:
+    """Name, state, age of that state and spawn site, on one or two lines."""
     age = max(0, task.hub.timers.clock() - task.since) / 1e9
-    lines = [f"task {task.name}: {task.state()} for {age:.3f} s\n"]
-    if task.site is not None:
-        lines.append(f"  spawned at {task.spawned_at()}\n")
-    frame = _frame_of(task)
-    if frame is not None:
-        lines += traceback.format_stack(frame)
-    return "".join(lines)
+    line = f"task {task.name}: {task.state()} for {age:.3f} s\n"
+    return line if task.site is None else f"{line}  spawned at {task.spawned_at()}\n"
 
 
-def _frame_of(task: Task[Any]) -> FrameType | None:
-    """The innermost frame of a task, parked or running."""
+def frame_of(task: Task[Any]) -> FrameType | None:
+    """The innermost frame of a task, parked or running; None if it has not started."""
     glet = task.glet
     if not isinstance(glet, greenlet):
         return None
@@ -42,3 +46,24 @@ def _frame_of(task: Task[Any]) -> FrameType | None:
         return glet.gr_frame
     # It is the one its thread runs at this moment.
     return sys._current_frames().get(task.hub.thread.ident or 0)
+
+
+def stack_of(frame: FrameType | None) -> list[tuple[FrameType, int]]:
+    """Frames and their lines, innermost last, without the scheduler's at either end."""
+    stack = []
+    while frame is not None:
+        stack.append((frame, frame.f_lineno or frame.f_code.co_firstlineno))
+        frame = frame.f_back
+    start, end = 0, len(stack)
+    while start < end and stack[start][0].f_code.co_filename.startswith(_SCHEDULER):
+        start += 1
+    while start < end and stack[end - 1][0].f_code.co_filename.startswith(_SCHEDULER):
+        end -= 1
+    return stack[start:end][::-1]
+
+
+def format_stack(stack: list[tuple[FrameType, int]]) -> str:
+    """The stack as in a traceback."""
+    # Locals may be in use by another thread, and their repr is the user's code: never looked up.
+    summary = traceback.StackSummary.extract(iter(stack), lookup_lines=False)
+    return "".join(summary.format())
