@@ -31,7 +31,7 @@ class ChannelClosed(GreenpumpError):
 
 
 class NotPollable(GreenpumpError):
-    """The fd is a regular file or a directory: epoll refuses those, run the call through offload."""
+    """The fd is a regular file or a directory: epoll refuses it; use offload."""
 
 
 class Cancelled(BaseException):

@@ -1,16 +1,16 @@
 """Hub: one thread's scheduler.
 
 What it is: a run queue, an epoll instance, a heap of timers and a pool of workers. A task that has
-to wait *parks*: it runs the scheduler right there, on its own stack. It pops the next ready task and
-switches straight to it (one switch); if nothing is ready it polls the kernel itself, and if what
+to wait *parks*: it runs the scheduler right there, on its own stack. It pops the next ready task
+and switches straight to it (one switch); if nothing is ready it polls the kernel itself, and if what
 arrives is its own event it returns with no switch at all. There is no scheduler greenlet to bounce
 through.
 
 Laws (each has a test in tests/hub/test_laws.py)
 ------------------------------------------------
 1.  The hub runs no user code. It only readies tasks; a user's function runs on a worker.
-2.  Root gives birth. Workers are started from root, a greenlet made with the hub, so a worker starts
-    at root's shallow depth wherever it was spawned. Never start a greenlet from a task; never
+2.  Root gives birth. Workers are started from root, a greenlet made with the hub, so a worker
+    starts at root's shallow depth wherever it was spawned. Never start a greenlet from a task; never
     re-parent. (A chain of tasks each started from the last one's park dies after 500 generations.)
 3.  All that can fail comes before the pop. After ``ready.popleft()`` only C calls of the same depth
     follow, so a RecursionError can't lose the popped task; one before it hands over to root.
@@ -48,18 +48,18 @@ from greenlet import GreenletExit, getcurrent, greenlet
 from ..errors import HubError
 from ..sys.epoll import EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, Epoll
 from ..sys.eventfd import Eventfd
+from ..sys.timerfd import Timerfd
 from . import deadlock, interrupt
 from .local import hubs, local, maker
-from .pollable import VACANT, Pollable
+from .pollable import QUOTA, VACANT, YES, Pollable
 from .scope import TIMED_OUT
-from .task import FREE_THREADED, NOBODY, Task
+from .task import FREE_THREADED, NOBODY, Task, new_task
 from .timers import FAR, Timers
 from .worker import Worker, worker_main
 
 if TYPE_CHECKING:
     from .wait import Wait
 
-QUOTA = 61
 EVENTS_A_POLL = 256
 PATIENCE_MS = 50
 """How long a first sleep lasts before the hub asks itself whether it is deadlocked."""
@@ -83,6 +83,7 @@ class Hub:
         "epoll",
         "eventfd",
         "externals",
+        "fleet",
         "generation",
         "idle_ms",
         "idle_workers",
@@ -112,8 +113,6 @@ class Hub:
     def __init__(self) -> None:
         self.closed = False
         self.thread = threading.current_thread()
-        self.epoll = Epoll(EVENTS_A_POLL)
-        self.eventfd = Eventfd()
         self.timers = Timers()
         self.now = self.timers.clock()
         self.table: list[Pollable] = [VACANT] * 64
@@ -126,6 +125,7 @@ class Hub:
         self.quota = QUOTA
         self.polls = 0
         self.externals = 0
+        self.fleet: list[Hub] = []  # the shared list, once this hub is one of it
         self.patience = self.idle_ms = PATIENCE_MS
         self.autojump: Callable[[], bool] | None = None
         self.watchers: deque[Task[Any]] = deque()
@@ -136,18 +136,17 @@ class Hub:
         self.max_idle_workers = MAX_IDLE_WORKERS
 
         creator = getcurrent()
-        self.main: Task[Any] = Task(self, None, (), None, None)
+        self.main: Task[Any] = new_task(self, None, (), None, None, None)
         self.main.name = f"main of {self.thread.name}"
         self.main.glet = creator
+        creator.task = self.main  # type: ignore[attr-defined]
         self.current: Task[Any] = self.main
 
         self.root = greenlet(root_main, creator)
-        self.root_task: Task[Any] = Task(self, None, (), None, None)
+        self.root_task: Task[Any] = new_task(self, None, (), None, None, None)
         self.root_task.name = f"root of {self.thread.name}"
         self.root_task.glet = self.root
-        self.wakeups: list[Pollable] = []
-        self.watch_internal(self.eventfd.fd)
-        self.watch_internal(self.timers.timerfd.fd)
+        self.open_kernel_objects()
         self.root.switch(self, creator)
 
         local.hub = self
@@ -278,16 +277,18 @@ class Hub:
         if self.inbox:
             self.ready.append(self.root_task)
             return
+        if self.fleet and self.take_unstarted():
+            return
         self.sleeping = True
         try:
             # The sleeper announces itself, then looks once more; who posts appends, then looks
             # whether somebody sleeps. One of the two sees the other.
             if FREE_THREADED:
                 _full_fence()
-            if self.inbox or self.stealable or (len(hubs) > 1 and any_stealable()):
-                self.sleeping = False
-                if not self.take_unstarted():
-                    self.ready.append(self.root_task)
+            if self.inbox:
+                self.ready.append(self.root_task)
+                return
+            if self.fleet and self.take_unstarted():
                 return
             flat = self.epoll.poll(self.idle_ms)
         except RecursionError:
@@ -315,7 +316,8 @@ class Hub:
             if pollable.generation != generation:
                 continue  # the number was closed after the kernel reported it
             if events & _CLOSED:
-                pollable.hup = pollable.readable = True
+                pollable.hup = True
+                pollable.readable = YES
                 events |= _PLAIN if events & _BROKEN else EPOLLIN
             if events & EPOLLIN:
                 waiter = pollable.reader
@@ -323,7 +325,7 @@ class Hub:
                     pollable.reader = waiter.wait = None
                     ready.append(waiter)
                 else:
-                    pollable.readable = True
+                    pollable.readable = YES
                     if pollable.crowd is not None:
                         self.crowded.append(pollable)
                         ready.append(self.root_task)
@@ -406,7 +408,9 @@ class Hub:
 
     def take_unstarted(self) -> bool:
         """Move one unstarted task here that any hub may run; False if there is none."""
-        for hub in (self, *hubs):
+        for hub in (self, *self.fleet):
+            if not hub.stealable:
+                continue
             try:
                 task = hub.stealable.popleft()
             except IndexError:
@@ -421,7 +425,27 @@ class Hub:
         waiting = len(self.ready) + len(self.stealable) + len(self.inbox)
         return waiting + (0 if self.sleeping else 1)
 
-    # -- registrations ----------------------------------------------------------------------------
+    # -- kernel objects ----------------------------------------------------------------------------
+
+    def open_kernel_objects(self) -> None:
+        """Make epoll and what wakes it: for a new hub, and anew for a forked one."""
+        self.epoll = Epoll(EVENTS_A_POLL)
+        self.eventfd = Eventfd()
+        self.timers.timerfd = Timerfd()
+        self.wakeups: list[Pollable] = []
+        self.watch_internal(self.eventfd.fd)
+        self.watch_internal(self.timers.timerfd.fd)
+
+    def close_kernel_objects(self) -> None:
+        """Close them; twice does no harm."""
+        self.epoll.close()
+        self.eventfd.close()
+        self.timers.timerfd.close()
+
+    def fds(self) -> set[int]:
+        """The fds the hub itself holds, registrations left out."""
+        own = {self.epoll.fd, *(pollable.fd for pollable in self.wakeups)}
+        return own if self.interrupts is None else own | self.interrupts.fds()
 
     def next_generation(self) -> int:
         """A tag no earlier registration had (it wraps after four billion)."""
@@ -476,9 +500,7 @@ class Hub:
             hubs.remove(self)
         if self.interrupts is not None:
             self.interrupts.uninstall()
-        self.epoll.close()
-        self.eventfd.close()
-        self.timers.timerfd.close()
+        self.close_kernel_objects()
 
 
 class _Guard:
@@ -523,11 +545,6 @@ def root_main(hub: Hub, creator: greenlet) -> None:
                 glet.switch()
 
 
-def any_stealable() -> bool:
-    """Whether some hub has an unstarted task that any hub may run."""
-    return any(hub.stealable for hub in hubs)
-
-
 _fence = threading.Lock()
 
 
@@ -535,6 +552,11 @@ def _full_fence() -> None:
     """Order the stores before it and the loads after it, on builds without the GIL."""
     with _fence:
         pass
+
+
+def live_fds() -> set[int]:
+    """The fds that live hubs hold for themselves; for tests that count leaks."""
+    return set().union(*(hub.fds() for hub in hubs))
 
 
 maker.append(Hub)

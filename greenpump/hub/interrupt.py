@@ -2,8 +2,8 @@
 
 CPython runs signal handlers in the main thread, between any two bytecodes: also in the middle of
 ``park``, where a KeyboardInterrupt would tear the scheduler apart. So while the main thread's hub
-lives and nobody has installed a handler of their own, SIGINT is ours: if the interrupted code is the
-user's, KeyboardInterrupt is raised at once; if it is greenpump's, it is raised in the main task, at
+lives and nobody has installed a handler of their own, SIGINT is ours: if the interrupted code is
+the user's, KeyboardInterrupt is raised at once; if it is greenpump's, it is raised in the main task, at
 its present or else its next wait.
 
 A signal that the kernel delivers to another thread, or just before ``epoll_wait``, leaves the hub
@@ -97,6 +97,10 @@ class Interrupts:
         if self._before >= 0:
             with suppress(OSError):
                 os.write(self._before, signums)
+
+    def fds(self) -> set[int]:
+        """Both ends of the wake-up pipe."""
+        return {self._listener.fileno(), self._writer.fileno()}
 
     def uninstall(self) -> None:
         """Give the signal handling back as it was, where it is still ours."""

@@ -1,7 +1,7 @@
 """This thread's hub.
 
-The modules of this floor below ``hub.py`` must be able to ask for the calling thread's hub, and only
-``hub.py`` can build one; it puts its constructor into ``maker`` when it is imported.
+The modules of this floor below ``hub.py`` must be able to ask for the calling thread's hub, and
+only ``hub.py`` can build one; it puts its constructor into ``maker`` when it is imported.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ local = _Local()
 maker: list[Callable[[], Hub]] = []
 hubs: list[Hub] = []
 """Every live hub of the process. Appended to and removed from under the GIL or list's own lock."""
+fleet: list[Hub] = []
+"""The hubs of ``run``: those that take tasks spawned on ANY."""
 
 
 def this_hub() -> Hub:

@@ -12,9 +12,10 @@ Facts about epoll that shape this file
 
 Invariants
 ----------
-1. ``readable`` False means: the kernel said so (EAGAIN or a short read on a stream) and no edge came
-   since, or the edge that came was handed to a waiter, which has not yet said what it left. True
-   means only: worth a try.
+1. ``readable`` NO means: the kernel said so (EAGAIN, or a short read on a stream) and no edge came
+   since, or the edge that came was handed to a waiter, which has not yet said what it left. YES
+   means: worth a try. PERHAPS: something was read and the kernel has not said whether that was
+   all; asking it first (``probe``) costs a fifth of the exception that a try in vain raises.
 2. ``reader`` and ``writer`` hold the one plain waiter, a task of the owning hub, so that the hot
    path allocates nothing. Any further ones sit in ``crowd``, served FIFO; nobody takes a slot past
    a crowd.
@@ -47,6 +48,11 @@ if TYPE_CHECKING:
     from .hub import Hub
     from .task import Task
 
+QUOTA = 61
+"""Parks and immediate operations between two looks at the kernel (Go's number)."""
+
+NO, YES, PERHAPS = 0, 1, 2
+
 READ = EPOLLIN
 WRITE = EPOLLOUT
 INTEREST = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET
@@ -57,6 +63,7 @@ class Pollable:
     """The readiness state of one fd, and who waits for it."""
 
     __slots__ = (
+        "ask",
         "crowd",
         "fd",
         "generation",
@@ -74,10 +81,11 @@ class Pollable:
         self.generation = -1
         self.reader: Task[Any] | None = None
         self.writer: Task[Any] | None = None
-        self.readable = True
+        self.readable = YES
         self.writable = True
         self.hup = False
         self.crowd: deque[Seat] | None = None
+        self.ask: Callable[[int], list[tuple[int, int]]] | None = None
 
     # -- waiting ---------------------------------------------------------------------------------
 
@@ -147,7 +155,18 @@ class Pollable:
     def drained(self) -> None:
         """A read met EAGAIN, or got less than it asked for on a stream: wait for the next edge."""
         if self.is_mine():
-            self.readable = self.hup
+            self.readable = YES if self.hup else NO
+
+    def probe(self) -> bool:
+        """Ask the kernel, level-triggered, whether a read would find something."""
+        if self.ask is None:
+            poller = select.poll()
+            poller.register(self.fd, select.POLLIN | select.POLLPRI | select.POLLRDHUP)
+            self.ask = poller.poll
+        if self.ask(0):
+            return True
+        self.drained()
+        return False
 
     def filled(self) -> None:
         """A write met EAGAIN or was cut short."""
@@ -156,7 +175,7 @@ class Pollable:
 
     def more_to_read(self) -> None:
         """A read succeeded and may have left something: the next waiter's turn."""
-        self.readable = True
+        self.readable = PERHAPS
         if self.reader is not None or self.crowd is not None:
             self._soon(self.pass_on)
 
@@ -166,18 +185,28 @@ class Pollable:
         if self.writer is not None or self.crowd is not None:
             self._soon(self.pass_on)
 
+    def charge(self) -> None:
+        """The quota of operations that did not have to wait is used up: let the others run."""
+        hub = this_hub()
+        owner = self.hub
+        if owner is not hub:
+            owner.quota = QUOTA
+        if hub.current is not NOBODY:
+            hub.yield_now()
+
     def is_mine(self) -> bool:
         """Whether the calling thread's hub owns the flags (invariant 4)."""
         return getattr(local, "hub", None) is self.hub
 
     # -- the owning hub ---------------------------------------------------------------------------
 
-    def register(self, hub: Hub, events: int = INTEREST) -> None:
+    def register(self, hub: Hub, events: int = INTEREST, generation: int | None = None) -> None:
         """Make ``hub`` the owner; the first edges follow at its next poll if there is anything.
 
         Raises NotPollable for regular files, OSError (EBADF, ENOSPC) as epoll_ctl.
         """
-        generation = hub.next_generation()
+        if generation is None:
+            generation = hub.next_generation()
         hub.make_room(self.fd)
         data = generation << 32 | self.fd
         try:
@@ -261,7 +290,8 @@ class Pollable:
 
     def wake_all(self) -> None:
         """Wake every waiter. On the owning hub."""
-        self.readable = self.writable = self.hup = True
+        self.readable = YES
+        self.writable = self.hup = True
         for direction in (READ, WRITE):
             while (self.reader if direction == READ else self.writer) is not None:
                 self._wake_one(direction)
@@ -274,6 +304,7 @@ class _NoHub:
 
     current = NOBODY
     closed = True
+    quota = QUOTA  # what sockets that never had to wait use up together
 
 
 NO_HUB: Any = _NoHub()

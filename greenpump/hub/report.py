@@ -20,7 +20,8 @@ def excepthook(task: Task[Any], error: BaseException) -> None:
     """Print an unhandled error of ``task`` to stderr: its name, spawn site and traceback.
 
     Called when a task fails while nobody waits for its result. Replace it with
-    ``greenpump.excepthook = mine``; it runs on the failed task's worker. Source: threading.excepthook.
+    ``greenpump.excepthook = mine``; it runs on the failed task's worker.
+    Source: threading.excepthook.
     """
     stream = sys.stderr
     if stream is None:

@@ -24,11 +24,13 @@ its tasks one by one, which needs no tree shared between threads).
 from __future__ import annotations
 
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
+
+from greenlet import getcurrent
 
 from ..errors import Cancelled
 from .local import hub_or_none, this_hub
-from .timers import FAR
+from .timers import CENTURY, FAR
 
 if TYPE_CHECKING:
     from .task import Task
@@ -41,32 +43,48 @@ CANCELLED = "cancelled"
 class Scope:
     """A block that can be cancelled. Made by ``timeout``, ``move_on_after`` and ``shield``.
 
-    ``cancelled`` is True once it was cancelled or its deadline ended a wait in it;
-    ``expired`` after the block: whether it was cut short.
+    ``cancelled`` is True once it was cancelled or its deadline ended a wait in it; ``expired``,
+    after the block, whether it was cut short. ``deadline`` is in nanoseconds of the hub's clock.
     """
 
-    __slots__ = ("_seconds", "cancelled", "deadline", "expired", "parent", "reason", "shielded", "task")
-
-    def __init__(
-        self, seconds: float | None = None, *, task: Task[Any] | None = None, reason: str = ""
-    ) -> None:
-        self._seconds = seconds
-        self.task = task
-        self.reason = reason
-        self.parent: Scope | None = None
-        self.deadline = FAR
-        self.cancelled = False
-        self.expired = False
-        self.shielded = False
+    __slots__ = (
+        "cancelled",
+        "deadline",
+        "expired",
+        "parent",
+        "reason",
+        "seconds",
+        "shielded",
+        "task",
+    )
+    # Set by ``make_scope``, for the reason given at ``task.new_task``.
+    cancelled: bool
+    deadline: int
+    expired: bool
+    parent: Scope | None
+    reason: str
+    seconds: float | None
+    shielded: bool
+    task: Task[Any] | None
 
     def __enter__(self) -> Self:
-        hub = this_hub()
         if self.task is not None:
             raise RuntimeError("a scope can be entered only once: make a new one")
-        self.task = task = hub.current
+        try:
+            task = getcurrent().task  # type: ignore[attr-defined]
+            hub = task.hub
+        except AttributeError:
+            hub = this_hub()
+            task = hub.current
+        seconds = self.seconds
+        if seconds is None:
+            self.deadline = FAR
+        elif 0 <= seconds <= CENTURY:
+            self.deadline = hub.timers.clock() + int(seconds * 1_000_000_000)
+        else:
+            self.deadline = hub.timers.after(seconds)
+        self.task = task
         self.parent = task.scope
-        if self._seconds is not None:
-            self.deadline = hub.timers.after(self._seconds)
         task.scope = self
         return self
 
@@ -145,8 +163,8 @@ class Scope:
         return Cancelled(self.reason or self._describe(), self)
 
     def _describe(self) -> str:
-        if self._seconds is not None:
-            return f"the time limit of {self._seconds} s has passed"
+        if self.seconds is not None:
+            return f"the time limit of {self.seconds} s has passed"
         return "the scope was cancelled"
 
     def _absorb(self, error: Cancelled) -> bool:
@@ -172,15 +190,8 @@ class Scope:
         )
 
 
-class timeout(Scope):
-    """``with timeout(seconds):`` the block is cut short and raises TimeoutError.
-
-    ``seconds`` may be a float; None means no limit. The limit acts at waits: code that computes
-    without ever waiting is not interrupted. Nested limits each raise at their own block.
-
-    For one socket operation a deadline on the socket is the better choice (``settimeout``,
-    ``set_deadline``): it surfaces from that very call. Source: trio.fail_after, Go's context.
-    """
+class _Limit(Scope):
+    """The scope that turns its cancellation into a TimeoutError."""
 
     __slots__ = ()
 
@@ -188,26 +199,63 @@ class timeout(Scope):
         raise TimeoutError(str(error)) from None
 
 
-class move_on_after(Scope):
+class TaskScope(Scope):
+    """What ``Task.cancel`` puts around the whole task; it is never left."""
+
+    __slots__ = ()
+
+
+S = TypeVar("S", bound=Scope)
+_new: Any = object.__new__
+
+
+def make_scope(
+    kind: type[S],
+    seconds: float | None = None,
+    *,
+    task: Task[Any] | None = None,
+    reason: str = "",
+) -> S:
+    """A scope that is not entered yet; with ``task``, one that is put around the whole task."""
+    scope: S = _new(kind)
+    scope.seconds = seconds
+    scope.task = task
+    scope.reason = reason
+    scope.parent = None
+    scope.deadline = FAR
+    scope.cancelled = scope.expired = scope.shielded = False
+    return scope
+
+
+def timeout(seconds: float | None) -> Scope:
+    """``with timeout(seconds):`` the block is cut short and raises TimeoutError.
+
+    ``seconds`` may be a float; None means no limit. The limit acts at waits: code that computes
+    without ever waiting is not interrupted. Nested limits each raise at their own block. Entering
+    raises ValueError for a negative number or NaN.
+
+    For one socket operation a deadline on the socket is the better choice (``settimeout``,
+    ``set_deadline``): it surfaces from that very call. Source: trio.fail_after, Go's context.
+    """
+    return make_scope(_Limit, seconds)
+
+
+def move_on_after(seconds: float | None = None) -> Scope:
     """``with move_on_after(seconds) as scope:`` the block is cut short, quietly.
 
     Afterwards ``scope.expired`` tells whether it was. ``scope.cancel()`` does the same by hand;
     without ``seconds`` it is a block that only ``cancel`` ends. Source: trio.move_on_after.
     """
+    return make_scope(Scope, seconds)
 
-    __slots__ = ()
 
-
-class shield(Scope):
+def shield(seconds: float | None = None) -> Scope:
     """``with shield(seconds):`` cancels and deadlines of the scopes around stay outside.
 
     For clean-up that must wait (``with shield(2): conn.sendall(goodbye)``); ``seconds`` limits the
-    block itself. What happened outside meanwhile shows at the first park after the block.
+    block itself, quietly. What happened outside meanwhile shows at the first park after the block.
     Source: trio's shielded CancelScope.
     """
-
-    __slots__ = ()
-
-    def __init__(self, seconds: float | None = None) -> None:
-        super().__init__(seconds)
-        self.shielded = True
+    scope = make_scope(Scope, seconds)
+    scope.shielded = True
+    return scope

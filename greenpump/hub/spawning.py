@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from contextvars import copy_context
-from typing import Any, ParamSpec, TypeVar
+from sys import _getframe
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+from greenlet import getcurrent
 
 from ..errors import HubError
-from .local import local, this_hub
-from .task import NOBODY, Task, spawn_site
+from .local import this_hub
+from .task import NOBODY, Task, new_task
 from .wait import SLEEP
+
+if TYPE_CHECKING:
+    from .hub import Hub
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -25,12 +30,14 @@ def spawn(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Task[T]:
     An error nobody joins the task for goes to ``greenpump.excepthook``.
     """
     try:
-        hub = local.hub
+        hub: Hub = getcurrent().task.hub  # type: ignore[attr-defined]
     except AttributeError:
         hub = this_hub()
     if not callable(fn):
         raise TypeError(f"spawn needs a callable, not {fn!r}")
-    task = Task(hub, fn, args, kwargs or None, copy_context(), spawn_site(sys._getframe(1)))
+    frame = _getframe(1)
+    site = (frame.f_code, frame.f_lasti)
+    task = new_task(hub, fn, args, kwargs or None, copy_context(), site)
     hub.ready.append(task)
     return task
 
@@ -42,7 +49,7 @@ def sleep(seconds: float) -> None:
     """
     hub = this_hub()
     if seconds == 0:
-        hub.yield_now()
+        yield_now()
         return
     deadline = hub.timers.after(seconds)
     hub.wait(hub.prepare(), SLEEP, deadline)
@@ -50,7 +57,16 @@ def sleep(seconds: float) -> None:
 
 def yield_now() -> None:
     """Let every task that is ready now run before this one goes on. Raises Cancelled."""
-    this_hub().yield_now()
+    try:
+        task = getcurrent().task  # type: ignore[attr-defined]
+        hub = task.hub
+        if hub.current is not task or task.scope is not None:
+            hub.prepare()
+    except AttributeError:
+        hub = this_hub()
+        task = hub.prepare()
+    hub.ready.append(task)
+    hub.park(task)
 
 
 def current() -> Task[Any]:

@@ -22,12 +22,12 @@ from collections.abc import Callable
 from contextvars import Context
 from itertools import count
 from threading import Lock
-from types import CodeType, FrameType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from types import CodeType
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from ..errors import Cancelled, TaskCancelled
 from .local import hub_or_none, this_hub
-from .scope import CANCELLED, TIMED_OUT, Scope
+from .scope import CANCELLED, TIMED_OUT, Scope, TaskScope, make_scope
 from .timers import FAR
 from .wait import wake
 
@@ -37,11 +37,23 @@ if TYPE_CHECKING:
     from .hub import Hub
     from .wait import Wait
 
+T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
+
+_new: Callable[[type[Task[Any]]], Task[Any]] = object.__new__
 
 _ids = count(1)
 _joining = Lock()
 FREE_THREADED = not getattr(sys, "_is_gil_enabled", lambda: True)()
+
+
+class Joiner(Protocol):
+    """Who wants to know of a task's end; an ``observer`` takes care of its error, too."""
+
+    observer: bool
+
+    def ended(self) -> None:
+        """The task has ended."""
 
 
 class Task(Generic[T_co]):
@@ -53,7 +65,6 @@ class Task(Generic[T_co]):
 
     __slots__ = (
         "__weakref__",
-        "_error",
         "_joiners",
         "_name",
         "_value",
@@ -61,6 +72,7 @@ class Task(Generic[T_co]):
         "context",
         "deadline",
         "done",
+        "error",
         "fn",
         "glet",
         "hub",
@@ -74,30 +86,28 @@ class Task(Generic[T_co]):
         "wait",
     )
 
-    def __init__(
-        self,
-        hub: Hub,
-        fn: Callable[..., T_co] | None,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any] | None,
-        context: Context | None,
-        site: tuple[CodeType, int] | None = None,
-    ) -> None:
-        self.hub = hub
-        self.fn = fn
-        self.args = args
-        self.kwargs = kwargs
-        self.context = context
-        self.site = site
-        self.glet: greenlet | None = None
-        self.wait: Wait | None = None
-        self.trouble: object | None = None
-        self.scope: Scope | None = None
-        self.deadline = FAR
-        self.timer_at = FAR
-        self.since = hub.now
-        self.done = False
-        self._joiners: list[_Join] | None = None
+    # What stands here is set by ``new_task``: a plain function is called without the C frame that
+    # type.__call__ nests, which a spawn would pay for.
+    args: tuple[Any, ...]
+    context: Context | None
+    deadline: int
+    done: bool
+    fn: Callable[..., T_co] | None
+    glet: greenlet | None
+    hub: Hub
+    kwargs: dict[str, Any] | None
+    scope: Scope | None
+    since: int
+    site: tuple[CodeType, int] | None
+    timer_at: int
+    trouble: object | None
+    wait: Wait | None
+    _joiners: dict[Joiner, None] | None
+    _value: T_co
+    error: BaseException | None
+
+    def __init__(self) -> None:
+        raise TypeError("a Task is made by greenpump.spawn and its kin")
 
     # -- for everybody ---------------------------------------------------------------------------
 
@@ -118,7 +128,7 @@ class Task(Generic[T_co]):
     @property
     def cancelled(self) -> bool:
         """True when the task has ended because it was cancelled."""
-        return self.done and isinstance(self._error, Cancelled)
+        return self.done and isinstance(self.error, Cancelled)
 
     def join(self, timeout: float | None = None) -> bool:
         """Park until the task has ended, however it ended; its error is not raised here.
@@ -149,7 +159,7 @@ class Task(Generic[T_co]):
         """
         if not self.done and not self._await_end(timeout, observer=True):
             raise TimeoutError(f"task {self.name} has not ended within {timeout} s")
-        error = self._error
+        error = self.error
         if isinstance(error, Cancelled) and not isinstance(error, TaskCancelled):
             return TaskCancelled(f"task {self.name} was cancelled")
         return error
@@ -185,9 +195,9 @@ class Task(Generic[T_co]):
     def state(self) -> str:
         """One phrase for people: not started, running, ready, or what it waits for."""
         if self.done:
-            if self._error is None:
+            if self.error is None:
                 return "done"
-            return "cancelled" if self.cancelled else f"failed: {self._error!r}"
+            return "cancelled" if self.cancelled else f"failed: {self.error!r}"
         wait = self.wait
         if wait is not None:
             return wait.reason(self)
@@ -200,7 +210,7 @@ class Task(Generic[T_co]):
     def finish(self, value: Any, error: BaseException | None) -> bool:
         """Record the end and wake who waits for it; whether someone takes notice of an error."""
         self._value = value
-        self._error = error
+        self.error = error
         self.args = ()
         self.kwargs = self.context = None
         if self.timer_at != FAR:
@@ -220,7 +230,7 @@ class Task(Generic[T_co]):
 
     def was_cancelled(self, error: Cancelled) -> bool:
         """Whether ``error`` is this task's own cancel, rather than one that strayed in."""
-        return isinstance(error.scope, Scope) and error.scope.task is self
+        return type(error.scope) is TaskScope and error.scope.task is self
 
     def timed_out(self) -> None:
         """A deadline of the wait or of a scope around it has passed (timers.Timed)."""
@@ -239,18 +249,18 @@ class Task(Generic[T_co]):
     def _cancel(self, reason: str) -> None:
         if self.done:
             return
-        base = Scope(task=self, reason=reason or f"task {self.name} was cancelled")
+        base = make_scope(TaskScope, task=self, reason=reason or f"task {self.name} was cancelled")
         base.cancelled = True
-        if self.scope is None:
+        outermost = self.scope
+        if outermost is None:
             self.scope = base
         else:
-            outermost = self.scope
             while outermost.parent is not None:
                 outermost = outermost.parent
-            if outermost.task is self:
+            if type(outermost) is TaskScope:
                 return  # it was cancelled before
             outermost.parent = base
-        if self.scope.cancelled_one() is not None:
+        if (self.scope or base).cancelled_one() is not None:
             self.abandon_wait(CANCELLED)
 
     def _await_end(self, timeout: float | None, *, observer: bool) -> bool:
@@ -260,17 +270,56 @@ class Task(Generic[T_co]):
             raise RuntimeError(f"task {self.name} would wait for itself")
         deadline = FAR if timeout is None else hub.timers.after(timeout)
         join = _Join(self, task, observer)
-        with _joining:
-            if self._joiners is None:
-                self._joiners = []
-            self._joiners.append(join)
-        if self.done and join.abandon(task):
+        if not self.when_done(join):
             return True
         return hub.wait(task, join, deadline)
 
+    def when_done(self, joiner: Joiner) -> bool:
+        """Have ``joiner.ended()`` called when the task ends; False if it has and nothing will.
+
+        Doesn't park. The call is made by hub code on the task's thread: it may wake, never park.
+        """
+        with _joining:
+            if self._joiners is None:
+                self._joiners = {}
+            self._joiners[joiner] = None
+        return not (self.done and self._leave(joiner))
+
+    def _leave(self, joiner: Joiner) -> bool:
+        with _joining:
+            if self._joiners is None or joiner not in self._joiners:
+                return False
+            del self._joiners[joiner]
+            if not self._joiners:
+                self._joiners = None
+            return True
+
+
+def new_task(
+    hub: Hub,
+    fn: Callable[..., T] | None,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any] | None,
+    context: Context | None,
+    site: tuple[CodeType, int] | None,
+) -> Task[T]:
+    """A task that is not yet in any run queue."""
+    task = _new(Task)
+    task.hub = hub
+    task.fn = fn
+    task.args = args
+    task.kwargs = kwargs
+    task.context = context
+    task.site = site
+    task.glet = task.wait = task.trouble = task.scope = task._joiners = None
+    task.deadline = task.timer_at = FAR
+    task.since = hub.now
+    task.done = False
+    return task
+
 
 def _make_nobody() -> Task[Any]:
-    nobody: Task[Any] = Task.__new__(Task)
+    nobody: Task[Any] = _new(Task)
     nobody.glet = nobody.scope = None
     nobody.name = "nobody (hub code)"
     return nobody
@@ -294,14 +343,7 @@ class _Join:
         wake(self.joiner)
 
     def abandon(self, task: Task[Any]) -> bool:
-        with _joining:
-            joiners = self.target._joiners
-            if joiners is None or self not in joiners:
-                return False
-            joiners.remove(self)
-            if not joiners:
-                self.target._joiners = None
-            return True
+        return self.target._leave(self)
 
     def reason(self, task: Task[Any]) -> str:
         return f"join of task {self.target.name}"
@@ -318,8 +360,3 @@ class _Cancel:
 
     def __call__(self) -> None:
         self.task._cancel(self.reason)
-
-
-def spawn_site(frame: FrameType) -> tuple[CodeType, int]:
-    """Where a task was spawned; the line number is worked out only when somebody looks."""
-    return (frame.f_code, frame.f_lasti)

@@ -31,8 +31,10 @@ from ..sys.timerfd import Timerfd
 FAR = 2**63 - 1
 """The deadline of what has none."""
 
+CENTURY = 100 * 365 * 86400
+"""Seconds; what lasts longer is taken for ever."""
+
 SLACK = 512
-_LONGEST = FAR // 2
 
 
 class Timed(Protocol):
@@ -49,9 +51,9 @@ class Timers:
     """One hub's deadlines."""
 
     __slots__ = ("_armed", "_heap", "_seq", "_stale", "clock", "timerfd")
+    timerfd: Timerfd  # the hub's, which makes it anew after a fork
 
     def __init__(self) -> None:
-        self.timerfd: Timerfd | None = Timerfd()
         self.clock: Callable[[], int] = time.monotonic_ns
         self._heap: list[tuple[int, int, Timed]] = []
         self._seq = count()
@@ -64,8 +66,7 @@ class Timers:
         Raises ValueError for a negative number or NaN, TypeError for what is no number.
         """
         if seconds >= 0:
-            ns = seconds * 1_000_000_000
-            return self.clock() + int(ns) if ns < _LONGEST else FAR
+            return self.clock() + int(seconds * 1_000_000_000) if seconds <= CENTURY else FAR
         if seconds != seconds:
             raise ValueError("a time in seconds can't be NaN")
         raise ValueError(f"a time in seconds must not be negative: {seconds!r}")
@@ -138,8 +139,7 @@ class Timers:
 
     def _arm_fd(self, when: int) -> None:
         self._armed = when
-        if self.timerfd is not None:
-            self.timerfd.arm(when)
+        self.timerfd.arm(when)
 
     def _compact(self) -> None:
         # in place: expire() may be walking it

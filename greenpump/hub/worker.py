@@ -10,8 +10,8 @@ Invariants
    result must not live on because a worker sleeps.
 4. ``run_task`` is the only function of the hub that calls user code.
 
-Frames are kept few and calls plain (``fn(a)`` rather than ``fn(*args)``, which before 3.13 nests a C
-frame): what lies on a suspended stack is what a parked task costs.
+Frames are kept few and calls plain (``fn(a)`` rather than ``fn(*args)``, which before 3.13 nests a
+C frame): what lies on a suspended stack is what a parked task costs.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def worker_main(hub: Hub) -> None:
             break
         me.gr_context = None
         idle.append(me)
-        ready.popleft().glet.switch()
+        ready.popleft().glet.switch()  # type: ignore[union-attr]
         task = hub.newborn
         hub.newborn = None
         if task is None:
