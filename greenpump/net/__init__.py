@@ -1,0 +1,1 @@
+"""Floor 2: sockets. Imports the floors below, and never ``sync``."""
