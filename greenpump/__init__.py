@@ -12,7 +12,7 @@ from .errors import (
     NotPollable,
     TaskCancelled,
 )
-from .hub.fork import Hub  # fork.py, because importing it registers what follows os.fork
+from .hub.hub import Hub
 from .hub.report import excepthook
 from .hub.scope import Scope, move_on_after, shield, timeout
 from .hub.spawning import current, sleep, spawn, yield_now

@@ -14,7 +14,6 @@ registers every fd of its table anew, with the generations they had.
 
 from __future__ import annotations
 
-import os
 import threading
 from contextlib import suppress
 
@@ -59,6 +58,3 @@ def rebuild(hub: Hub) -> None:
             pollable.register(hub, generation=pollable.generation)
     hub.timers.rearm()
     hub.interrupts = install(hub)
-
-
-os.register_at_fork(after_in_child=after_in_child)

@@ -2,16 +2,16 @@
 
 What it is: a run queue, an epoll instance, a heap of timers and a pool of workers. A task that has
 to wait *parks*: it runs the scheduler right there, on its own stack. It pops the next ready task
-and switches straight to it (one switch); if nothing is ready it polls the kernel itself, and if what
-arrives is its own event it returns with no switch at all. There is no scheduler greenlet to bounce
-through.
+and switches straight to it (one switch); if nothing is ready it polls the kernel itself, and if
+what arrives is its own event it returns with no switch at all. There is no scheduler greenlet to
+bounce through.
 
 Laws (each has a test in tests/hub/test_laws.py)
 ------------------------------------------------
 1.  The hub runs no user code. It only readies tasks; a user's function runs on a worker.
 2.  Root gives birth. Workers are started from root, a greenlet made with the hub, so a worker
-    starts at root's shallow depth wherever it was spawned. Never start a greenlet from a task; never
-    re-parent. (A chain of tasks each started from the last one's park dies after 500 generations.)
+    starts at root's shallow depth wherever it was spawned. Never start a greenlet from a task;
+    never re-parent. (A chain of tasks each started from the last one's park dies after 500.)
 3.  All that can fail comes before the pop. After ``ready.popleft()`` only C calls of the same depth
     follow, so a RecursionError can't lose the popped task; one before it hands over to root.
 4.  Ctrl-C never lands inside hub code (``interrupt.py``).
@@ -82,6 +82,7 @@ class Hub:
         "current",
         "epoll",
         "eventfd",
+        "events",
         "externals",
         "fleet",
         "generation",
@@ -94,6 +95,7 @@ class Hub:
         "newborn",
         "nobody",
         "now",
+        "parks",
         "patience",
         "polls",
         "quota",
@@ -123,7 +125,7 @@ class Hub:
         self.crowded: list[Pollable] = []
         self.sleeping = False
         self.quota = QUOTA
-        self.polls = 0
+        self.polls = self.parks = self.events = 0
         self.externals = 0
         self.fleet: list[Hub] = []  # the shared list, once this hub is one of it
         self.patience = self.idle_ms = PATIENCE_MS
@@ -259,7 +261,9 @@ class Hub:
 
     def poll_now(self) -> None:
         """Look at the kernel and the inbox without blocking (law 7)."""
+        self.parks += QUOTA - self.quota
         self.quota = QUOTA
+        self.now = self.timers.clock()
         if self.inbox:
             self.ready.append(self.root_task)
         if self.stealable:
@@ -273,7 +277,6 @@ class Hub:
 
     def idle(self) -> None:
         """Nothing is ready: sleep in the kernel until something may be."""
-        self.quota = QUOTA
         if self.inbox:
             self.ready.append(self.root_task)
             return
@@ -290,6 +293,8 @@ class Hub:
                 return
             if self.fleet and self.take_unstarted():
                 return
+            self.parks += QUOTA - self.quota
+            self.quota = QUOTA
             flat = self.epoll.poll(self.idle_ms)
         except RecursionError:
             raise
@@ -307,6 +312,7 @@ class Hub:
     def deliver(self, flat: list[int]) -> None:
         """Note each event on its pollable and ready who waits there. C calls only (law 3)."""
         self.polls += 1
+        self.events += len(flat) // 3
         self.idle_ms = self.patience
         table = self.table
         ready = self.ready
@@ -467,10 +473,10 @@ class Hub:
 
     def live_tasks(self) -> list[Task[Any]]:
         """Every task of this hub that has not ended, the main task left out."""
-        started = [worker.task for worker in list(self.workers) if worker.task is not None]
-        queued = [*self.ready, *self.stealable, *self.inbox]
+        started = [worker.task for worker in self.workers.copy()]
+        queued = [*self.ready.copy(), *self.stealable.copy(), *self.inbox.copy()]
         fresh = [item for item in queued if isinstance(item, Task) and item.glet is None]
-        return [*started, *fresh]
+        return [*(task for task in started if task is not None), *fresh]
 
     # -- the end -----------------------------------------------------------------------------------
 

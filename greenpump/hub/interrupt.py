@@ -3,8 +3,8 @@
 CPython runs signal handlers in the main thread, between any two bytecodes: also in the middle of
 ``park``, where a KeyboardInterrupt would tear the scheduler apart. So while the main thread's hub
 lives and nobody has installed a handler of their own, SIGINT is ours: if the interrupted code is
-the user's, KeyboardInterrupt is raised at once; if it is greenpump's, it is raised in the main task, at
-its present or else its next wait.
+the user's, KeyboardInterrupt is raised at once; if it is greenpump's, it is raised in the main
+task, at its present or else its next wait.
 
 A signal that the kernel delivers to another thread, or just before ``epoll_wait``, leaves the hub
 asleep; ``signal.set_wakeup_fd`` has C code write a byte to a socketpair then (an eventfd refuses

@@ -16,6 +16,7 @@ takes the GIL from the other at every syscall); then use processes.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from contextvars import copy_context
@@ -24,6 +25,7 @@ from sys import _getframe
 from typing import Any, Final, ParamSpec, TypeVar
 
 from ..errors import HubError
+from .fork import after_in_child
 from .hub import Hub
 from .interrupt import calls_user_code
 from .local import fleet, local, this_hub
@@ -193,3 +195,6 @@ class _Helper:
 
     def reason(self, task: Task[Any]) -> str:
         return "the end of run()"
+
+
+os.register_at_fork(after_in_child=after_in_child)
