@@ -32,8 +32,16 @@ def describe_task(task: Task[Any]) -> str:
 
 def heading(task: Task[Any]) -> str:
     """Name, state, age of that state and spawn site, on one or two lines."""
-    age = max(0, task.hub.timers.clock() - task.since) / 1e9
-    line = f"task {task.name}: {task.state()} for {age:.3f} s\n"
+    age = f"{max(0, task.hub.timers.clock() - task.since) / 1e9:.3f} s"
+    state = task.state()
+    # ``since`` is when the task parked last (or was spawned): nobody notes when it was resumed.
+    if state == "running":
+        state = f"running, no wait begun for {age}"
+    elif state == "ready":
+        state = f"ready, parked {age} ago"
+    else:
+        state = f"{state} for {age}"
+    line = f"task {task.name}: {state}\n"
     return line if task.site is None else f"{line}  spawned at {task.spawned_at()}\n"
 
 
