@@ -1,0 +1,16 @@
+"""greenpump: a task for each pair, in a loop of recv and send."""
+
+from __future__ import annotations
+
+import greenpump as gp
+from bench.peers import straight_ring
+
+
+def run(pairs: int, active: int, writes: int, warmup: int, read_size: int) -> dict[str, float]:
+    def main() -> dict[str, float]:
+        return straight_ring.measure(
+            gp.socketpair, gp.spawn, pairs, active, writes, warmup, read_size
+        )
+
+    result: dict[str, float] = gp.run(main)
+    return result
