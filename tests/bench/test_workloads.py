@@ -1,0 +1,84 @@
+"""Each workload once, small, with the peers that need nothing but Python and a C toolchain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from bench import registry
+from bench.__main__ import parser
+from bench.outcome import FailedError, MissingError
+from bench.registry import Peer
+from bench.runner import chosen, pick_cores
+from bench.workload import Case, Workload
+from bench.workloads import connections
+
+WORKLOADS = registry.all_workloads()
+
+SMALL = {
+    "connections": ["--connections", "50", "--seconds", "0.1"],
+    "echo": ["--connections", "5", "--messages", "200", "--warmup", "0"],
+    "memory": ["--count", "200"],
+    "ring": ["--pairs", "10", "--active", "3", "--writes", "300"],
+    "tasks": ["--tasks", "50", "--switches", "50", "--timeouts", "50"],
+    "timers": ["--sleepers", "2", "--seconds", "0.1", "--longest-ms", "5"],
+}
+# greenpump and what comes with Python; the others may not be installed.
+STANDARD = {
+    "asyncio",
+    "asyncio_protocol",
+    "asyncio_streams",
+    "c",
+    "epoll",
+    "greenpump",
+    "greenpump_detached",
+    "libevent",
+}
+
+
+def small_cases(workload: Workload) -> list[Case]:
+    args = parser(WORKLOADS).parse_args([workload.name, *SMALL[workload.name]])
+    return list(workload.cases(args))
+
+
+def everything() -> list[object]:
+    return [
+        pytest.param(workload, case, peer, id=f"{workload.name}-{number}-{peer.name}")
+        for workload in WORKLOADS.values()
+        for number, case in enumerate(small_cases(workload))
+        for peer in chosen(case, STANDARD)
+    ]
+
+
+@pytest.mark.usefixtures("gcc")
+@pytest.mark.parametrize(("workload", "case", "peer"), everything())
+def test_measures_every_metric(
+    workload: Workload, case: Case, peer: Peer, require: Callable[[str, object, str], None]
+) -> None:
+    try:
+        sample = workload.measure(case, peer, pick_cores())
+    except MissingError as error:
+        require(error.what, None, error.install)
+        raise
+    assert {metric.key for metric in workload.metrics} <= set(sample)
+    assert sample[workload.metrics[0].key] >= 0
+
+
+@pytest.mark.usefixtures("gcc")
+def test_an_fd_that_stays_open_fails_the_peer(monkeypatch: pytest.MonkeyPatch) -> None:
+    workload = WORKLOADS["connections"]
+    (case,) = small_cases(workload)
+    (peer,) = chosen(case, ["epoll"])
+    steady = connections.steady_fds
+    monkeypatch.setattr(connections, "CLOSE_PATIENCE", 0.2)
+    monkeypatch.setattr(connections, "steady_fds", lambda pid: steady(pid) - 2)
+    with pytest.raises(FailedError, match="2 fds still open"):
+        workload.measure(case, peer, pick_cores())
+
+
+@pytest.mark.parametrize("option", ["--pairs", "--writes"])
+def test_a_ring_with_more_bytes_than_pairs_or_writes_is_refused(option: str) -> None:
+    args = parser(WORKLOADS).parse_args(["ring", option, "50", "--active", "100"])
+    with pytest.raises(SystemExit, match="--active"):
+        WORKLOADS["ring"].cases(args)
