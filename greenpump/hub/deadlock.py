@@ -42,7 +42,7 @@ def find(hub: Hub) -> Deadlock | None:
         or hub.externals
         or hub.timers.next_deadline() != FAR
         or _other_threads(hub)
-        or _fd_waiters(hub)
+        or fd_waiters(hub)
         or _signal_handlers(hub)
     ):
         return None
@@ -57,7 +57,7 @@ def _other_threads(hub: Hub) -> bool:
     )
 
 
-def _fd_waiters(hub: Hub) -> bool:
+def fd_waiters(hub: Hub) -> bool:
     """Whether a task, or a detached connection, waits for one of the hub's fds."""
     return any(
         pollable.reader is not None or pollable.writer is not None or pollable.crowd is not None

@@ -121,8 +121,28 @@ class Scope:
             task.hub.post(self._tell)
 
     def check(self) -> None:
-        """Raise Cancelled if this scope, or one around it that reaches it, is cancelled."""
-        found = self.cancelled_one()
+        """Raise Cancelled if this scope, or one around it that reaches it, is cancelled.
+
+        One whose deadline has passed is, also when no timer was armed: a task that only ever
+        yields is ended as well.
+        """
+        found = None
+        limit = FAR
+        scope: Scope | None = self
+        while scope is not None:
+            if scope.cancelled:
+                found = scope
+            if scope.deadline < limit:
+                limit = scope.deadline
+            if scope.shielded:
+                break
+            scope = scope.parent
+        if limit != FAR:
+            assert self.task is not None
+            now = self.task.hub.timers.clock()
+            if limit <= now:
+                self.mark_expired(now)
+                found = self.cancelled_one()
         if found is not None:
             raise found.cancellation()
 

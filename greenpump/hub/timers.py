@@ -50,7 +50,7 @@ class Timed(Protocol):
 class Timers:
     """One hub's deadlines."""
 
-    __slots__ = ("_armed", "_heap", "_seq", "_stale", "clock", "timerfd")
+    __slots__ = ("_alarm", "_armed", "_heap", "_seq", "_stale", "clock", "timerfd")
     timerfd: Timerfd  # the hub's, which makes it anew after a fork
 
     def __init__(self) -> None:
@@ -59,6 +59,7 @@ class Timers:
         self._seq = count()
         self._armed = FAR
         self._stale = 0
+        self._alarm = True
 
     def after(self, seconds: float) -> int:
         """The deadline ``seconds`` from now; ``math.inf`` gives none.
@@ -75,21 +76,18 @@ class Timers:
         """Make sure ``owner`` is looked at by ``when``, if not earlier."""
         at = owner.timer_at
         if when < at:
-            if at != FAR:
-                self._stale += 1
-                if self._stale > SLACK + len(self._heap) // 2:
-                    self._compact()
-            owner.timer_at = when
+            # A RecursionError here must leave nothing half done: push first, then say so.
             heappush(self._heap, (when, next(self._seq), owner))
+            owner.timer_at = when
             if when < self._armed:
                 self._arm_fd(when)
+            if at != FAR:
+                self._note_stale()
 
     def disarm(self, owner: Timed) -> None:
         """Forget ``owner``'s entry; it stays in the heap as a stale one."""
         owner.timer_at = FAR
-        self._stale += 1
-        if self._stale > SLACK + len(self._heap) // 2:
-            self._compact()
+        self._note_stale()
 
     def expire(self) -> None:
         """Tell every owner whose deadline has passed; re-arm for the next. Root only."""
@@ -127,6 +125,16 @@ class Timers:
                 heappush(heap, (owner.deadline, next(self._seq), owner))
         return FAR
 
+    def use_clock(self, clock: Callable[[], int], *, alarm: bool) -> None:
+        """Take the time from ``clock`` (nanoseconds); ``alarm``: whether the timerfd follows it.
+
+        Without an alarm whoever moves the clock asks for the chores. ``clock`` must not call
+        anything: it is read where a RecursionError would lose what the kernel has just reported.
+        """
+        self.clock = clock
+        self._alarm = alarm
+        self.rearm()
+
     def rearm(self) -> None:
         """Arm the timerfd anew: after a fork made another one, or the clock was swapped."""
         self._armed = FAR
@@ -138,11 +146,21 @@ class Timers:
         return len(self._heap) - self._stale
 
     def _arm_fd(self, when: int) -> None:
+        if self._alarm:
+            self.timerfd.arm(when)
         self._armed = when
-        self.timerfd.arm(when)
+
+    def _note_stale(self) -> None:
+        self._stale += 1
+        if self._stale > SLACK + len(self._heap) // 2:
+            self._compact()
 
     def _compact(self) -> None:
-        # in place: expire() may be walking it
-        self._heap[:] = [entry for entry in self._heap if entry[2].timer_at == entry[0]]
+        # An owner armed sooner and then for the old time again has two entries that look live.
+        live = {}
+        for entry in self._heap:
+            if entry[2].timer_at == entry[0]:
+                live[id(entry[2])] = entry
+        self._heap[:] = live.values()  # in place: expire() may be walking it
         heapify(self._heap)
         self._stale = 0
