@@ -1,0 +1,38 @@
+"""python -m examples.chat [--host 127.0.0.1] [--port 8000]"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+import greenpump as gp
+
+from .chat import POLL_SECONDS, Chat
+
+
+def main() -> int:
+    """Serve the chat until Ctrl-C."""
+    parser = argparse.ArgumentParser(prog="python -m examples.chat", description="The comet chat.")
+    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on")
+    parser.add_argument("--port", type=int, default=8000, help="the port to listen on")
+    parser.add_argument(
+        "--poll-seconds",
+        type=float,
+        default=POLL_SECONDS,
+        help="how long a poll waits for news (default: %(default)g)",
+    )
+    options = parser.parse_args()
+    chat = Chat(options.poll_seconds)
+    print(f"The chat is at http://{options.host}:{options.port} (Ctrl-C stops it)", flush=True)
+    try:
+        gp.serve(chat.handle_conn, (options.host, options.port))
+    except KeyboardInterrupt:
+        print()
+    except OSError as error:
+        print(f"can't serve on {options.host}:{options.port}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

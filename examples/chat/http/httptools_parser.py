@@ -1,0 +1,81 @@
+"""A Parser by httptools, which calls ``on_...`` as the pieces of a request come by."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from httptools import (
+    HttpParserCallbackError,
+    HttpParserError,
+    HttpParserInvalidMethodError,
+    HttpParserUpgrade,
+    HttpRequestParser,
+)
+
+from .draft import MAX_HEAD, MAX_REQUEST, Draft
+from .message import HttpError, Request
+
+
+class HttptoolsParser:
+    """See ``Parser``."""
+
+    def __init__(self) -> None:
+        self.complete: deque[Request] = deque()
+        self.error: HttpError | None = None
+        self.started = False
+        self._draft = Draft()
+        self._fed = 0
+        self._parser = HttpRequestParser(self)
+
+    def feed(self, data: bytes) -> None:
+        if self.error is not None:
+            return
+        self._fed += len(data)
+        try:
+            self._parser.feed_data(data)
+            # The parser reports a header when it is complete: one without an end shows only here.
+            if self.started and not self._draft.head_is_complete and self._fed > MAX_HEAD:
+                raise HttpError(431, f"the head is longer than {MAX_HEAD} bytes")
+            if self._fed > MAX_REQUEST:
+                raise HttpError(413, f"the request is longer than {MAX_REQUEST} bytes")
+        except HttpError as error:
+            self.error = error
+        except HttpParserUpgrade:
+            # The request is complete and gets its response; what follows it need not be HTTP.
+            self.error = HttpError(400, "nothing can follow an Upgrade")
+        except HttpParserCallbackError as error:
+            if not isinstance(error.__context__, HttpError):
+                raise
+            self.error = error.__context__
+        except HttpParserInvalidMethodError:
+            self.error = HttpError(501, "unknown method")
+        except HttpParserError as error:
+            self.error = HttpError(400, f"not HTTP: {error}")
+
+    @property
+    def wants_continue(self) -> bool:
+        draft = self._draft
+        return draft.head_is_complete and "expect" in draft.headers and not draft.body
+
+    # -- called by httptools -----------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        self.started = True
+
+    def on_url(self, part: bytes) -> None:
+        self._draft.add_target(part)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._draft.add_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._draft.end_head(self._parser.get_http_version())
+
+    def on_body(self, part: bytes) -> None:
+        self._draft.add_body(part)
+
+    def on_message_complete(self) -> None:
+        keep_alive = self._parser.should_keep_alive() and not self._parser.should_upgrade()
+        request = self._draft.finish(self._parser.get_method(), keep_alive=keep_alive)
+        self.complete.append(request)
+        self._draft, self._fed, self.started = Draft(), 0, False
