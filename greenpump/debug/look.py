@@ -5,7 +5,7 @@ Invariants
 1. Nothing of the hub is written, locked or posted: a hub that is stuck can still be looked at, from
    any thread and from a signal handler.
 2. What a hub's own thread changes meanwhile is copied before it is walked, and copied again if it
-   changed during the copy.
+   changed during the copy (without the GIL even ``deque.copy`` notices that).
 
 Rejected: asking the hub to describe itself (``hub.post``): the one that needs a look is the one
 that doesn't answer.
@@ -32,23 +32,23 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Stack = list[tuple[FrameType, int]]
 
-_TRIES = 100
+_TRIES = 1000
 
 
 def steady(read: Callable[[], T]) -> T:
-    """What ``read`` returns, once nobody changes a collection under its hands."""
+    """What ``read`` returns, once the hub's thread doesn't change a collection under its hands."""
     for _ in range(_TRIES):
         try:
             return read()
-        except RuntimeError:
-            continue  # "mutated during iteration"
+        except (RuntimeError, AttributeError):
+            continue  # mutated during the copy; a worker that has no task yet
     return read()
 
 
 def tasks_of(hub: Hub) -> list[Task[Any]]:
     """The main task and every other one that has not ended, each once."""
-    # None: it ended between two looks at its worker.
-    return list(dict.fromkeys(filter(None, (hub.main, *steady(hub.live_tasks)))))
+    # Twice in the list is one that started between two looks.
+    return list(dict.fromkeys((hub.main, *steady(hub.live_tasks))))
 
 
 def detached_of(hub: Hub) -> Counter[str]:

@@ -1,8 +1,8 @@
 """stats: how much is going on in each hub, in numbers.
 
-Nothing is counted for it while the hubs run; what can be known is derived when somebody asks. So a
-number may be one off on a busy hub of another thread, and the cost, a few dozen nanoseconds for each
-registered fd and each ready task, is the asker's.
+Nothing is counted for it while the hubs run; what can be known is derived when somebody asks. So
+the cost, a few dozen nanoseconds for each registered fd and each ready task, is the asker's; and a
+number may be one off when a hub of another thread is busy.
 """
 
 from __future__ import annotations
@@ -50,6 +50,10 @@ class HubStats:
     """Messages of other threads that the hub has not looked at yet."""
     polls: int
     """How often the kernel was asked since the hub was made."""
+    parks: int
+    """How often a task gave up the thread or an operation did not have to wait, up to that poll."""
+    events: int
+    """Readiness events that the kernel reported."""
     sleeping: bool
     """Whether it sleeps in the kernel."""
     load: int
@@ -107,6 +111,8 @@ def _of(hub: Hub) -> HubStats:
         externals=hub.externals,
         inbox=len(hub.inbox),
         polls=hub.polls,
+        parks=hub.parks,
+        events=hub.events,
         sleeping=hub.sleeping,
         load=hub.load(),
     )

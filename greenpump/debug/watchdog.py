@@ -9,8 +9,8 @@ Invariants
 1. The hubs do nothing for it. That a task has not parked shows in what a park changes anyway:
    ``hub.current``, ``hub.quota`` and ``hub.polls``, and ``task.since``.
 2. Never a false report: a hold begins when it is first *seen*, and ends at the first sign of a
-   park. One shorter than ``limit`` is never reported, one longer than 5/4 of it always, unless the code
-   that holds the hub keeps the GIL too: then the watchdog sees nothing until it is over.
+   park. One shorter than ``limit`` is never reported, one longer than 5/4 of it always, unless
+   the code that holds the hub keeps the GIL too: the watchdog sees nothing until it is over.
 3. One report per hold and doubling of it: at ``limit``, 2 x, 4 x …
 4. A task that is alone keeps nobody waiting: the thread's own blocking code is no hold.
 5. The thread never keeps the process alive, and is no hope for a deadlocked one (Bystander).
@@ -184,8 +184,9 @@ def watchdog(limit: float = 0.1, report: Callable[[Hold], object] | None = None)
 
     While it does, no other task of that hub runs. Each report is a ``Hold`` (task, seconds, stack),
     logged as a warning to ``logging.getLogger("greenpump.watchdog")``, or given to ``report``,
-    which is called in the watchdog's thread. A hold that goes on is reported again after 2, 4, 8 ...
-    times ``limit``. A task that is alone on its hub keeps nobody waiting and is not reported.
+    which is called in the watchdog's thread. A hold that goes on is reported again after 2, 4, 8
+    times ``limit`` and so on. A task that is alone on its hub keeps nobody waiting and is not
+    reported.
 
     Costs the hubs nothing; the watchdog's own thread wakes up four times per ``limit``. Use it as a
     context manager or call ``stop()``; it never keeps the process alive. A child made by ``fork``
