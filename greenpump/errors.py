@@ -52,3 +52,25 @@ class TaskCancelled(Cancelled, Exception):
     It is a ``Cancelled`` for those who ask what became of the task, and an ``Exception`` because
     the *asking* task is not itself cancelled: no scope absorbs it.
     """
+
+
+class PartialRead(GreenpumpError):
+    """A read of a certain amount ended early; ``partial`` holds the bytes that it consumed."""
+
+    def __init__(self, message: str, partial: bytes) -> None:
+        super().__init__(message, partial)
+        self.partial = partial
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class IncompleteRead(PartialRead, EOFError):
+    """The peer ended the stream before all had come that was asked for.
+
+    ``partial`` is empty when it ended in good order, before the first byte.
+    """
+
+
+class DelimiterNotFound(PartialRead, ValueError):
+    """The limit was met before the delimiter."""

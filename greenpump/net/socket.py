@@ -1,108 +1,339 @@
 """Socket: a ``socket.socket`` whose calls park the task instead of blocking the thread.
 
-A drop-in: same methods, same errors, same timeouts, for TCP, UDP, unix and raw sockets.
+A drop-in: same methods, same errors, same timeouts, for TCP, UDP, unix and raw sockets. This file
+has the calls that servers make all day; the rest is in ``base.py`` (state, time limits, waiting),
+``messages.py``, ``streams.py``, ``options.py`` and ``detached.py``.
 
-Invariants
-----------
-1. The fd is always O_NONBLOCK; what ``settimeout`` says is this object's own business.
-2. Attempt first: a call that can succeed at once makes one syscall and does not park. It is left
-   out only when the pollable knows the answer would be EAGAIN (an exception costs 1.5 µs).
-3. On a stream, fewer bytes than asked for mean that the kernel's buffer is empty: no further attempt
-   until the next edge. On datagram sockets and listeners a success says nothing about the rest.
-4. A socket in non-blocking mode (timeout 0) bypasses all that: straight to the syscall.
-5. Every operation that did not have to wait is charged to the hub's quota, so a socket that is
-   always ready starves nobody.
+Invariants of the hot path (beside those of ``base.py``)
+--------------------------------------------------------
+1. Attempt first: a call that can succeed at once makes one syscall and does not park. The attempt
+   is left out only when the pollable knows the answer would be EAGAIN (an exception costs 1.5 µs).
+   So a steady echo makes one failed flag check, one park, one recv and one send.
+2. On a stream, fewer bytes than asked for mean that the kernel's buffer is empty: no further
+   attempt until the next edge. As many as asked for mean that there may be more: asked of the
+   kernel before the next attempt, or taken for granted when it was a large read. See ``_records``
+   for who can't tell from the length.
+3. Bad arguments are found before parking, not when data has come: a call that would park first is
+   made only with a plain positive int; all else takes the way that attempts or checks.
+4. An operation that did not have to wait is charged to the hub's quota, *before* the syscall: the
+   yield may raise Cancelled, and nothing sent or received may be lost to that.
 """
 
 from __future__ import annotations
 
+import _socket
+import os
 import socket as _stdlib
-from typing import TYPE_CHECKING, Any
+import sys
+from errno import EAGAIN, EINPROGRESS
+from operator import index
+from select import POLLOUT, poll
+from typing import Any, Self
 
-from ..hub.pollable import YES, Pollable
+from ..hub.local import this_hub
+from ..hub.pollable import READ, WRITE, YES
 from ..hub.timers import FAR
+from ..hub.wait import SLEEP
+from .addresses import numeric
+from .base import _family, _type
+from .detached import Detachable
+from .messages import FIRST_PAUSE, LONGEST_PAUSE, NEVER_WAITS, Messages, _fits
+from .options import Options
+from .streams import Streams
 
-_C = _stdlib._socket.socket  # type: ignore[attr-defined]
+_C = _socket.socket
+_accept = _C._accept  # type: ignore[attr-defined]
+_bind = _C.bind
+_connect = _C.connect
+_proto = _C.proto.__get__
 _recv = _C.recv
+_recv_into = _C.recv_into
 _send = _C.send
-_settimeout = _C.settimeout
+
+BULK = 4096
+"""A full read of at least so much is most likely not the last one: try without asking."""
 
 
-class Socket(_stdlib.socket):
-    """See the module and ``socket.socket``; every method that may wait parks the task."""
+class Socket(Streams, Messages, Detachable, Options):
+    """A ``socket.socket`` whose methods park the calling task where the original would block.
 
-    __slots__ = ("_pollable", "_stream", "_timed", "_timeout")
+    Made like ``socket.socket``, by ``accept``, or with ``from_stdlib`` from a socket of somebody
+    else's. Any number of tasks may use it at once, also of other hubs; several that wait to receive
+    are served first come, first served. Closing wakes them with OSError (EBADF).
+    """
 
-    def __init__(
-        self, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None
-    ) -> None:
-        super().__init__(family, type, proto, fileno)
-        _settimeout(self, 0.0)
-        self._pollable = Pollable(self.fileno())
-        self._stream = super().type == _stdlib.SOCK_STREAM
-        self._timed = False
-        self._timeout: float | None = None
+    __slots__ = ()
+
+    # -- receiving -------------------------------------------------------------------------------
 
     def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
+        """Receive up to ``bufsize`` bytes, b"" at the stream's end; parks until there are some.
+
+        ``flags`` are MSG_*, man 2 recv. Raises TimeoutError, OSError as socket.socket.recv.
+        """
+        if flags or self._limits is not None or type(bufsize) is not int or bufsize < 1:
+            return self._recv_specially(bufsize, flags)
         pollable = self._pollable
         readable = pollable.readable
         if readable and (readable == YES or pollable.probe()):
+            hub = pollable.hub
+            hub.quota = quota = hub.quota - 1
+            if quota < 0:
+                pollable.charge()
             try:
-                data: bytes = _recv(self, bufsize, flags)
+                data = _recv(self, bufsize)
             except BlockingIOError:
                 pollable.drained()
             else:
-                if len(data) < bufsize and self._stream and not flags:
-                    pollable.drained()
-                return data
-        while True:
-            pollable.wait_read()
-            try:
-                data = _recv(self, bufsize, flags)
-            except BlockingIOError:
-                continue
-            if len(data) == bufsize or not self._stream or flags:
-                pollable.more_to_read()
-            return data
-
-    def send(self, data: Any, flags: int = 0, /) -> int:
-        pollable = self._pollable
-        while True:
-            if pollable.writable:
-                try:
-                    sent: int = _send(self, data, flags)
-                except BlockingIOError:
-                    pollable.filled()
-                else:
-                    hub = pollable.hub
-                    hub.quota = quota = hub.quota - 1
-                    if quota < 0:
-                        pollable.charge()
-                    return sent
-            pollable.wait_write()
-
-    def sendall(self, data: Any, flags: int = 0, /) -> None:
-        sent = self.send(data, flags)
-        if sent == len(data):
-            return
-        view = memoryview(data).cast("B")
-        while sent < len(view):
-            sent += self.send(view[sent:], flags)
-
-    def accept(self) -> tuple[Socket, Any]:
-        pollable = self._pollable
-        while True:
-            readable = pollable.readable
-            if readable and (readable == YES or pollable.probe()):
-                try:
-                    fd, address = self._accept()
-                except BlockingIOError:
+                if len(data) < bufsize and not self._records:
                     pollable.drained()
                 else:
                     pollable.more_to_read()
-                    return Socket(self.family, self.type, self.proto, fileno=fd), address
-            pollable.wait_read()
+                    if len(data) >= BULK:
+                        pollable.readable = YES
+                return data
+        pollable.wait_read()
+        try:
+            data = _recv(self, bufsize)
+        except BlockingIOError:
+            return self._recv_specially(bufsize, 0)  # woken in vain: to see a new deadline?
+        except BaseException:
+            pollable.more_to_read()
+            raise
+        if len(data) == bufsize or pollable.hup or self._records:
+            pollable.more_to_read()
+            if len(data) >= BULK:
+                pollable.readable = YES
+        return data
 
-    def _real_close(self) -> None:
-        self._pollable.close()
-        super()._real_close()
+    def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
+        """Receive into a writable buffer, at most ``nbytes`` (0: its size); parks.
+
+        Returns the number of bytes, 0 at the end of the stream. man 2 recv
+        """
+        if flags & NEVER_WAITS or not _fits(buffer, nbytes):
+            return _recv_into(self, buffer, nbytes, flags)
+        size = nbytes or memoryview(buffer).nbytes
+        if not size:
+            return 0
+        if flags & _stdlib.MSG_WAITALL and self._is_stream():
+            data = self.recv(size, flags)
+            memoryview(buffer).cast("B")[: len(data)] = data
+            return len(data)
+        received = self._read(_recv_into, None, buffer, nbytes, flags)
+        self._received(received, size, flags)
+        return received
+
+    def _recv_specially(self, bufsize: int, flags: int) -> bytes:
+        """recv with a time limit, with flags, or with arguments to be looked at."""
+        bufsize = index(bufsize)
+        if bufsize < 1 or flags & NEVER_WAITS:
+            return _recv(self, bufsize, flags)
+        if flags & _stdlib.MSG_WAITALL and self._is_stream():
+            return self._recv_all(bufsize, flags)
+        data = self._read(_recv, None, bufsize, flags)
+        self._received(len(data), bufsize, flags)
+        return data
+
+    def _recv_all(self, size: int, flags: int) -> bytes:
+        """MSG_WAITALL, which the kernel doesn't heed on a non-blocking fd."""
+        if self.gettimeout() == 0 or flags & _stdlib.MSG_PEEK:
+            return self._read(_recv, None, size, flags)
+        until = self._until(READ, "recv")
+        pieces: list[bytes] = []
+        while size:
+            try:
+                piece = self._read(_recv, until, min(size, 1 << 20), flags)
+            except OSError:
+                if not pieces:
+                    raise
+                break  # as the kernel does: what came counts more than why no more came
+            if not piece:
+                break
+            pieces.append(piece)
+            size -= len(piece)
+        return b"".join(pieces)
+
+    def _received(self, got: int, wanted: int, flags: int) -> None:
+        """Note what the length of a receive says, in invariant 2's terms."""
+        if not flags and not self._records and self.gettimeout() != 0:
+            pollable = self._pollable
+            if got < wanted:
+                pollable.drained()
+            elif got >= BULK:
+                pollable.readable = YES
+
+    # -- sending ---------------------------------------------------------------------------------
+
+    def send(self, data: Any, flags: int = 0, /) -> int:
+        """Send ``data`` or its beginning; returns how many bytes; parks until some are taken.
+
+        ``flags`` are MSG_*, man 2 send. Raises TimeoutError, OSError as socket.socket.send.
+        """
+        pollable = self._pollable
+        if pollable.writable and self._limits is None:
+            hub = pollable.hub
+            hub.quota = quota = hub.quota - 1
+            if quota < 0:
+                pollable.charge()
+            try:
+                return _send(self, data, flags)
+            except BlockingIOError:
+                self._fill(pollable)
+        memoryview(data).release()  # the stdlib's error for what is no buffer, before any wait
+        if flags & _stdlib.MSG_DONTWAIT:
+            return _send(self, data, flags)
+        return self._write(_send, None, data, flags)
+
+    def sendall(self, data: Any, flags: int = 0, /) -> None:
+        """Send all of ``data``; parks as often as it takes. A timeout limits the whole call.
+
+        Raises TimeoutError, OSError as socket.socket.sendall: how much was sent is then unknown.
+        """
+        pollable = self._pollable
+        sent = -1
+        if pollable.writable and self._limits is None:
+            hub = pollable.hub
+            hub.quota = quota = hub.quota - 1
+            if quota < 0:
+                pollable.charge()
+            try:
+                sent = _send(self, data, flags)
+            except BlockingIOError:
+                self._fill(pollable)
+            else:
+                if type(data) is bytes and sent == len(data):
+                    return
+        self._send_rest(data, flags, sent)
+
+    def _send_rest(self, data: Any, flags: int, sent: int) -> None:
+        """The rest of a sendall whose first attempt sent so many bytes; -1 when none was made."""
+        with memoryview(data) as whole:
+            if not whole.c_contiguous:
+                _send(self, data, flags)  # raises
+            size = whole.nbytes
+            if not size:
+                if sent < 0:
+                    self.send(data, flags)
+                return
+            once = flags & _stdlib.MSG_DONTWAIT
+            until = self._until(WRITE, "sendall")
+            sent = max(sent, 0)
+            with whole.cast("B") as view:
+                while sent < size:
+                    if sent and not self._records:
+                        self._fill(self._pollable)  # cut short: a further attempt would be in vain
+                    with view[sent:] as rest:
+                        if once:
+                            sent += _send(self, rest, flags)
+                        else:
+                            sent += self._write(_send, until, rest, flags)
+
+    # -- connections -----------------------------------------------------------------------------
+
+    def accept(self) -> tuple[Socket, Any]:
+        """The next connection and its peer's address; parks until there is one. man 2 accept
+
+        Several tasks may accept on one listener. Raises OSError (EMFILE, ENFILE, ECONNABORTED,
+        ...), after which the listener works on.
+        """
+        fd, address = self._read(_accept, None)
+        try:
+            return Socket(_family(self), _type(self), _proto(self), fileno=fd), address
+        except BaseException:
+            os.close(fd)
+            raise
+
+    def bind(self, address: Any, /) -> None:
+        """Take a local address. Parks only while a name in it is looked up. man 2 bind"""
+        _bind(self, numeric(self, address))
+
+    def connect(self, address: Any, /) -> None:
+        """Connect to ``address``; parks until the connection stands. man 2 connect
+
+        A name is looked up first, and its first address taken. Raises TimeoutError,
+        ConnectionRefusedError and other OSErrors, socket.gaierror when there is no such name.
+        """
+        limits = self._limits
+        if limits is not None and limits.timeout == 0:
+            _connect(self, numeric(self, address))
+            return
+        until = self._until(WRITE, "connect")
+        address = numeric(self, address)
+        pollable = self._pollable
+        if pollable.is_mine() and _type(self) == _stdlib.SOCK_STREAM:
+            # What epoll said of the unconnected socket (HUP) doesn't hold for the connection.
+            pollable.hup = False
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                _connect(self, address)
+                return
+            except BlockingIOError as error:
+                if error.errno == EINPROGRESS:
+                    break
+                if error.errno != EAGAIN or _family(self) != _stdlib.AF_UNIX:
+                    raise
+            self._pause(until, pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+        self._fill(pollable)
+        while True:
+            self._wait(pollable, WRITE, until, "connect")
+            code = self.getsockopt(_stdlib.SOL_SOCKET, _stdlib.SO_ERROR)
+            if code:
+                pollable.more_to_write()
+                raise OSError(code, os.strerror(code))
+            if _writable(self.fileno()):  # else it was woken to look at a new deadline
+                pollable.more_to_write()
+                return
+
+    def connect_ex(self, address: Any, /) -> int:
+        """``connect`` that returns the errno in place of raising it; 0 when connected. Parks.
+
+        EAGAIN is a timeout. Errors of the address itself are raised. Source: socket.connect_ex.
+        """
+        try:
+            self.connect(address)
+        except _stdlib.gaierror:
+            raise
+        except TimeoutError as error:
+            return error.errno or EAGAIN
+        except OSError as error:
+            if error.errno is None:
+                raise
+            return error.errno
+        return 0
+
+    def _pause(self, until: int, pause: int) -> None:
+        """A unix listener's full backlog: nothing tells when it has room, so look again later."""
+        limits = self._limits
+        limit = min(until, FAR if limits is None else limits.write)
+        hub = this_hub()
+        now = hub.timers.clock()
+        if now >= limit:
+            raise self._timed_out("connect")
+        hub.wait(hub.prepare(), SLEEP, min(limit, now + pause))
+
+    @classmethod
+    def from_stdlib(cls, sock: _stdlib.socket) -> Self:
+        """Adopt a socket: the new Socket owns its fd and timeout, and ``sock`` is detached.
+
+        Doesn't park. Raises TypeError for what is no socket or a TLS one, whose state would be
+        lost, OSError (EBADF) for a closed one.
+        """
+        ssl: Any = sys.modules.get("ssl")
+        plain: bool = isinstance(sock, _stdlib.socket)
+        if not plain or (ssl is not None and isinstance(sock, ssl.SSLSocket)):
+            raise TypeError(f"from_stdlib needs a plain socket.socket, not {sock!r}")
+        timeout = sock.gettimeout()
+        family, kind, proto = _family(sock), _type(sock), _proto(sock)
+        adopted = cls(family, kind, proto, fileno=sock.fileno())
+        sock.detach()
+        adopted.settimeout(timeout)
+        return adopted
+
+
+def _writable(fd: int) -> bool:
+    poller = poll()
+    poller.register(fd, POLLOUT)
+    return bool(poller.poll(0))
