@@ -17,8 +17,10 @@ POLL_SECONDS = 30.0
 class Chat:
     """Channels, and how they are talked to. ``poll_seconds``: how long a poll waits for news."""
 
-    def __init__(self, poll_seconds: float = POLL_SECONDS) -> None:
-        self.channels = Channels()
+    def __init__(
+        self, poll_seconds: float = POLL_SECONDS, channels: Channels | None = None
+    ) -> None:
+        self.channels = Channels() if channels is None else channels
         self._routes = pages.routes() | Endpoints(self.channels, poll_seconds).routes
 
     def handle_conn(self, conn: Socket, peer: Any) -> None:
@@ -31,6 +33,9 @@ class Chat:
             connection.refuse(error)
         except (ConnectionError, TimeoutError):
             pass  # the client left, or stopped reading: there is nobody to tell
+        except Exception:
+            connection.refuse(HttpError(500, "this is the server's fault"))
+            raise  # greenpump reports it
 
     def answer(self, request: Request) -> Response:
         """The response to a request; parks where the endpoint does."""

@@ -5,7 +5,8 @@
     GET  /subscribe?channel&sname&seqid      what was said from seqid on; waits until there is some
 
 All answer with a list of items (``channels.py``) as JSON or, to a GET with ``callback``, as JSONP.
-``/subscribe`` takes the ``epoch`` of the last item too, so that a restart can't pass unnoticed.
+``/subscribe`` takes the ``epoch`` of the last item too, so that a restart can't pass unnoticed, and
+``wait``, the seconds to wait at most, if that is less than the server would.
 Every item of an answer ends what the client knows: it goes on at ``seqid + 1`` of the last.
 """
 
@@ -26,6 +27,7 @@ MAX_NAME = 64
 """Characters."""
 MAX_SEQID = 2**53
 """What JavaScript can count to."""
+MAX_WAIT = 3600
 
 
 class Endpoints:
@@ -65,12 +67,15 @@ class Endpoints:
         fields = request.query
         channel = self._channel(fields)
         _name(fields, "sname")
-        seqid, epoch = _seqid(fields), fields.get("epoch")
+        seqid, epoch = _number(fields, "seqid", MAX_SEQID), fields.get("epoch")
+        seconds = self._poll_seconds
+        if "wait" in fields:
+            seconds = min(seconds, _number(fields, "wait", MAX_WAIT))
         items = channel.since(seqid, epoch)
         if not items:
             # Three things end the wait: news, which cancels the block; the time; and the client,
             # who may hang up. What was said meanwhile is in the history, whatever ended it.
-            with move_on_after(self._poll_seconds) as wait, channel.waiting(wait.cancel) as signs:
+            with move_on_after(seconds) as wait, channel.waiting(wait.cancel) as signs:
                 request.wait_hangup()
             items = signs + channel.since(seqid, epoch)
         return reply(request, *(items or [channel.noop()]))
@@ -150,8 +155,8 @@ def _message(fields: Mapping[str, object]) -> str:
     return _text(fields, "msg", MAX_MESSAGE, allowed="\n\t\r")
 
 
-def _seqid(fields: Mapping[str, str]) -> int:
-    text = fields.get("seqid", "")
-    if not (text.isascii() and text.isdigit() and len(text) <= 16) or int(text) > MAX_SEQID:
-        raise HttpError(400, f"seqid is not a number from 0 to {MAX_SEQID}")
-    return int(text)
+def _number(fields: Mapping[str, str], key: str, limit: int) -> int:
+    text = fields.get(key, "")
+    if not (text.isascii() and text.isdigit() and len(text) <= len(str(limit))):
+        raise HttpError(400, f"{key} is not a number from 0 to {limit}")
+    return min(int(text), limit)

@@ -11,6 +11,7 @@ read a response is limited, and so is what it can send ahead.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from socket import SHUT_WR
 
 from greenpump import Socket, move_on_after, timeout
 
@@ -54,17 +55,20 @@ class Connection:
         self._send(response.encode(keep_alive=request.keep_alive, with_body=with_body))
 
     def refuse(self, error: HttpError) -> None:
-        """Say what was wrong with the request, and be done with this connection.
+        """Say what was wrong with the request, if anybody listens, and be done with the client.
 
-        What the client still sends is thrown away for a while: to close with unread data would
-        reset the connection, and the client might never read why.
+        What it still sends is thrown away for a while: to close with unread data would reset the
+        connection, and the client might never read why.
         """
         body = f"{error.reason}\n".encode()
-        self._send(Response(error.status, body, headers=error.headers).encode(keep_alive=False))
-        self._conn.shutdown(1)
-        with move_on_after(LINGER_SECONDS):
-            while self._conn.recv(CHUNK):
-                pass
+        try:
+            self._send(Response(error.status, body, headers=error.headers).encode(keep_alive=False))
+            self._conn.shutdown(SHUT_WR)
+            with move_on_after(LINGER_SECONDS):
+                while self._conn.recv(CHUNK):
+                    pass
+        except OSError:
+            pass  # it left, or doesn't read
 
     def wait_hangup(self) -> None:
         """Park until the client hangs up: for a response that is not due yet.

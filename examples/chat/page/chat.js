@@ -288,7 +288,7 @@ function complain(about) {
 // The box grows with its text, up to what the style sheet allows; the count shows near the limit.
 function resized() {
   text.style.height = "auto";
-  text.style.height = `${text.scrollHeight}px`;
+  text.style.height = `${text.scrollHeight + text.offsetHeight - text.clientHeight}px`;
   const left = MAX_MESSAGE - length(text.value.trim());
   $("count").textContent = left <= 80 ? `${left} left` : "";
   $("count").classList.toggle("over", left < 0);

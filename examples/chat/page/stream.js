@@ -29,23 +29,26 @@ export class Stream {
     this.onState("connecting");
     let retryMs = 0;
     let signed = false;
+    let live = false;
     for (;;) {
       try {
-        // The first poll waits for nothing, so it also tells at once that the server is there.
-        if (!signed) {
-          await this.get("/sign", {}, REQUEST_MS);
-          signed = true;
-          this.onState("live");
-        }
-        retryMs = 0;
+        if (!signed) await this.get("/sign", {}, REQUEST_MS);
+        signed = true;
+        // The first poll waits for nothing: it tells at once that the server is there.
         const at = { seqid: this.seqid, ...(this.epoch && { epoch: this.epoch }) };
-        this.take(await this.get("/subscribe", at, WATCHDOG_MS));
+        const items = live
+          ? await this.get("/subscribe", at, WATCHDOG_MS)
+          : await this.get("/subscribe", { ...at, wait: 0 }, REQUEST_MS);
+        this.take(items);
+        if (!live) this.onState("live");
+        live = true;
+        retryMs = 0;
       } catch (error) {
         if (error instanceof Refused) {
           this.onState("refused", error.message);
           return;
         }
-        signed = false;
+        live = false;
         retryMs = Math.min(Math.max(retryMs * 2, FIRST_RETRY_MS), LAST_RETRY_MS);
         await this.pause(retryMs * (0.5 + Math.random() / 2));
       }

@@ -1,0 +1,360 @@
+"""The chat's page in a real Chromium: two tabs that talk, and what must not happen to them.
+
+Screenshots go to tests/artifacts/.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import require
+from tests.examples.chat_server import ROOT, ChatServer
+
+webdriver = pytest.importorskip("selenium.webdriver")
+
+from selenium.webdriver.common.by import By  # noqa: E402
+from selenium.webdriver.common.keys import Keys  # noqa: E402
+from selenium.webdriver.remote.webelement import WebElement  # noqa: E402
+from selenium.webdriver.support.wait import WebDriverWait  # noqa: E402
+
+pytestmark = pytest.mark.timeout(180)
+
+ARTIFACTS = ROOT / "tests" / "artifacts"
+INSTALL = "apt-get install chromium chromium-driver"
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    chromium, chromedriver = shutil.which("chromium"), shutil.which("chromedriver")
+    require("chromium and chromedriver", chromium and chromedriver, INSTALL)
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(chromium)
+    for option in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--disable-dev-shm-usage",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--window-size=1000,760",
+        f"--user-data-dir={tmp_path_factory.mktemp('chromium')}",
+    ):
+        options.add_argument(option)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    service = webdriver.ChromeService(executable_path=chromedriver)
+    driver = webdriver.Chrome(options=options, service=service)
+    try:
+        yield driver
+    finally:
+        driver.quit()
+
+
+@pytest.fixture
+def server() -> Iterator[ChatServer]:
+    with ChatServer() as server:
+        yield server
+
+
+@pytest.fixture
+def open_tab(driver: Any, server: ChatServer) -> Iterator[Callable[..., Tab]]:
+    home = driver.current_window_handle
+
+    def open_tab(name: str, channel: str = "lobby", *, join: bool = True) -> Tab:
+        tab = Tab(driver, server)
+        if join:
+            tab.join(name, channel)
+        return tab
+
+    yield open_tab
+    for handle in set(driver.window_handles) - {home}:
+        driver.switch_to.window(handle)
+        driver.close()
+    driver.switch_to.window(home)
+
+
+class Tab:
+    """One tab. Its methods bring it to the front first."""
+
+    def __init__(self, driver: Any, server: ChatServer, query: str = "") -> None:
+        self.driver = driver
+        self.url = server.url
+        driver.switch_to.new_window("tab")
+        self.handle = driver.current_window_handle
+        driver.set_window_size(1000, 760)
+        driver.get(f"{server.url}/{query}")
+
+    def front(self) -> Any:
+        if self.driver.current_window_handle != self.handle:
+            self.driver.switch_to.window(self.handle)
+        return self.driver
+
+    def get(self, element_id: str) -> WebElement:
+        found: WebElement = self.front().find_element(By.ID, element_id)
+        return found
+
+    def fill(self, element_id: str, value: str) -> None:
+        # Chromium's driver can't type beyond U+FFFF; what counts is what the page does with it.
+        script = "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('input'))"
+        self.front().execute_script(script, self.get(element_id), value)
+
+    def join(self, name: str, channel: str) -> None:
+        self.fill("nickname", name)
+        self.fill("channel", channel)
+        self.get("channel").send_keys(Keys.ENTER)
+        self.until(lambda: self.state() == "live")
+
+    def state(self) -> str | None:
+        return self.get("state").get_attribute("data-state")
+
+    def say(self, msg: str) -> None:
+        self.get("text").send_keys(msg, Keys.ENTER)
+        self.until(lambda: self.get("text").get_property("value") == "")
+
+    def messages(self) -> list[str]:
+        found = self.front().find_elements(By.CSS_SELECTOR, "#log .content")
+        return [str(each.get_property("textContent")) for each in found]
+
+    def until(self, holds: Callable[[], object]) -> None:
+        WebDriverWait(self.driver, 20, poll_frequency=0.05).until(lambda _: holds())
+
+    def sees(self, msg: str) -> None:
+        self.until(lambda: msg in self.messages())
+
+    def screenshot(self, name: str) -> None:
+        ARTIFACTS.mkdir(exist_ok=True)
+        self.front().save_screenshot(str(ARTIFACTS / f"chat-{name}.png"))
+
+    def console(self) -> list[str]:
+        """What the page complained about: scripts that failed, what the policy stopped."""
+        # The log is the browser's; an earlier test's server had another port.
+        said = [each["message"] for each in self.front().get_log("browser")]
+        return [message for message in said if self.url in message]
+
+
+OpenTab = Callable[..., Tab]
+
+
+def test_two_tabs_chat(open_tab: OpenTab) -> None:
+    alice = open_tab("alice", join=False)
+    alice.screenshot("join")
+    alice.join("alice", "lobby")
+    bob = open_tab("bob")
+    alice.until(lambda: "bob is here." in alice.get("log").text)
+    alice.say("Hello, who is here? :)")
+    bob.sees("Hello, who is here? 🙂")
+    bob.say("me: see https://example.org/a_(b). and www.example.org, o/")
+    bob.say("and more")
+    bob.say("/me waves")
+    alice.sees("waves")
+    alice.say("so it works")
+    bob.sees("so it works")
+    assert alice.messages() == bob.messages()
+    assert alice.messages()[2:] == ["and more", "waves", "so it works"]
+    links = alice.front().find_elements(By.CSS_SELECTOR, "#log a")
+    assert [link.get_attribute("href") for link in links] == [
+        "https://example.org/a_(b)",
+        "https://www.example.org/",
+    ]
+    assert {link.get_attribute("rel") for link in links} == {"noopener noreferrer nofollow ugc"}
+    assert "bob waves" in alice.front().find_element(By.CSS_SELECTOR, ".action").text
+    bob.screenshot("two-tabs")
+    assert alice.console() == []
+
+
+def test_shift_enter_breaks_the_line_and_limits_are_said(open_tab: OpenTab) -> None:
+    alice = open_tab("alice")
+    text = alice.get("text")
+    text.send_keys("one", Keys.SHIFT, Keys.ENTER)
+    alice.front().switch_to.active_element.send_keys(Keys.NULL, "two", Keys.ENTER)
+    alice.sees("onetwo")  # with a <br> between them, which textContent leaves out
+    assert len(alice.front().find_elements(By.CSS_SELECTOR, "#log .content br")) == 1
+    text.send_keys("  ", Keys.ENTER)
+    assert alice.get("compose-error").text == "There is nothing to post yet."
+    alice.fill("text", "😀" * 513)
+    text.send_keys(Keys.ENTER)
+    assert alice.get("compose-error").text == "That is too long: 513 of 512 characters."
+    assert alice.get("count").text == "-1 left"
+    alice.screenshot("too-long")
+    alice.fill("text", "😀" * 512)
+    text.send_keys(Keys.ENTER)
+    alice.sees("😀" * 512)
+
+
+def test_the_share_link_leads_to_the_channel(
+    driver: Any, server: ChatServer, open_tab: OpenTab
+) -> None:
+    alice = open_tab("alice", "a & b #1?<>")
+    alice.get("share").click()
+    link = alice.get("share-link").get_property("value")
+    assert alice.front().current_url == link
+    bob = Tab(driver, server, str(link).removeprefix(f"{server.url}/"))
+    assert bob.get("channel").get_property("value") == "a & b #1?<>"
+
+
+def test_the_title_flashes_while_unfocused(open_tab: OpenTab) -> None:
+    alice, bob = open_tab("alice"), open_tab("bob")
+    # Whether a headless tab has the focus is up to the browser; the page asks this.
+    alice.front().execute_script("document.hasFocus = () => false")
+    bob.say("psst")
+    alice.until(lambda: alice.front().title == "(1) * People said stuff *")
+    alice.until(lambda: alice.front().title == "#lobby")
+    alice.front().execute_script("dispatchEvent(new Event('focus'))")
+    assert alice.front().title == "#lobby"
+
+
+def test_the_newest_message_stays_in_sight_unless_one_reads_above(open_tab: OpenTab) -> None:
+    alice, bob = open_tab("alice"), open_tab("bob")
+    scroller = bob.get("scroller")
+    for number in range(30):
+        alice.say(f"line {number}")
+    bob.sees("line 29")
+    script = "const s = arguments[0]; return s.scrollHeight - s.scrollTop - s.clientHeight"
+    assert bob.front().execute_script(script, scroller) <= 1
+    bob.front().execute_script("arguments[0].scrollTop = 0", scroller)
+    alice.say("below")
+    bob.sees("below")
+    assert bob.front().execute_script("return arguments[0].scrollTop", scroller) == 0
+    bob.get("newer").click()
+    assert bob.front().execute_script(script, scroller) <= 1
+    assert not bob.get("newer").is_displayed()
+
+
+def test_a_picked_emoticon_lands_in_the_text(open_tab: OpenTab) -> None:
+    alice = open_tab("alice")
+    alice.get("text").send_keys("hi")
+    alice.get("smile").click()
+    alice.screenshot("emoticons")
+    alice.front().find_element(By.CSS_SELECTOR, "#emoticons [title=':D']").click()
+    assert alice.get("text").get_property("value") == "hi :D "
+    alice.get("text").send_keys(Keys.ENTER)
+    alice.sees("hi 😄")
+
+
+def test_a_killed_server_is_reconnected_to(open_tab: OpenTab, server: ChatServer) -> None:
+    alice, bob = open_tab("alice"), open_tab("bob")
+    alice.say("before")
+    bob.sees("before")
+    server.kill()
+    alice.until(lambda: alice.state() == "waiting")
+    assert alice.get("banner").is_displayed()
+    alice.get("text").send_keys("lost?", Keys.ENTER)
+    alice.until(lambda: "Not posted" in alice.get("compose-error").text)
+    assert alice.get("text").get_property("value") == "lost?"
+    alice.screenshot("server-gone")
+    server.start()
+    alice.get("retry").click()
+    alice.until(lambda: alice.state() == "live")
+    bob.until(lambda: bob.state() == "live")
+    assert not alice.get("banner").is_displayed()
+    # It had no disk to keep them on: that something may be missing is said, not passed over.
+    assert "Some messages are missing here." in bob.get("log").text
+    alice.get("text").send_keys(Keys.ENTER)
+    bob.sees("lost?")
+    assert bob.messages() == ["before", "lost?"]
+    bob.screenshot("reconnected")
+
+
+XSS = [
+    "<script>document.title = 'owned'</script>",
+    "<img src=x onerror=\"document.title='owned'\">",
+    "\"><svg/onload=document.title='owned'>",
+    "javascript:document.title='owned'",
+    "https://example.org/\"onmouseover=\"document.title='owned'",
+    "');document.title='owned';//",
+    "\u202etxt.exe </bdi><b>bold",
+]
+
+
+@pytest.mark.parametrize("payload", XSS)
+def test_markup_stays_text_in_every_field(open_tab: OpenTab, payload: str) -> None:
+    alice = open_tab(payload, payload)
+    bob = open_tab(payload, payload)
+    alice.say(payload)
+    alice.say(f"/me {payload}")
+    bob.until(lambda: len(bob.messages()) == 2)
+    assert bob.messages() == [payload, payload]
+    for tab in (alice, bob):
+        assert tab.front().title == f"#{payload}"
+        assert tab.get("room-name").get_property("textContent") == payload
+        assert tab.get("me").get_property("textContent") == payload
+        count = "return document.querySelectorAll('#log :is(script, img, svg, b, style)').length"
+        assert tab.front().execute_script(count) == 0
+        for link in tab.front().find_elements(By.CSS_SELECTOR, "#log a"):
+            assert str(link.get_attribute("href")).startswith("https://example.org/")
+            assert link.get_attribute("onmouseover") is None
+        assert tab.console() == []
+
+
+def test_360_pixels_are_wide_enough(open_tab: OpenTab, server: ChatServer) -> None:
+    alice = open_tab("alice", "a-channel-with-a-rather-long-name")
+    metrics = {"width": 360, "height": 640, "deviceScaleFactor": 2, "mobile": True}
+    alice.front().execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    try:
+        alice.say("W" * 200)
+        alice.say("Hello from a phone :)")
+        alice.get("share").click()
+        alice.sees("Hello from a phone 🙂")
+        wide = "return [document.documentElement.scrollWidth, innerWidth]"
+        assert alice.front().execute_script(wide) == [360, 360]
+        for element_id in ("text", "post", "smile", "share"):
+            at = alice.get(element_id).rect
+            assert at["x"] >= 0
+            assert at["x"] + at["width"] <= 360
+            assert at["y"] + at["height"] <= 640
+        alice.screenshot("360px")
+        alice.front().get(server.url)
+        assert alice.front().execute_script(wide) == [360, 360]
+        alice.screenshot("360px-join")
+    finally:
+        alice.front().execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_dark_mode(open_tab: OpenTab) -> None:
+    alice = open_tab("alice")
+    dark = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
+    alice.front().execute_cdp_cmd("Emulation.setEmulatedMedia", dark)
+    alice.say("Good evening :)")
+    alice.sees("Good evening 🙂")
+    style = "return getComputedStyle(document.body).backgroundColor"
+    assert alice.front().execute_script(style) == "rgb(15, 21, 22)"
+    alice.screenshot("dark")
+
+
+def test_the_keyboard_is_enough(driver: Any, server: ChatServer, open_tab: OpenTab) -> None:
+    tab = open_tab("", join=False)
+    active = tab.front().switch_to.active_element
+    assert active.get_attribute("id") == "nickname"
+    active.send_keys(Keys.CONTROL, "a")
+    active.send_keys(Keys.NULL, Keys.DELETE, Keys.ENTER)
+    assert tab.get("join-error").text == "Enter a nickname."
+    tab.front().switch_to.active_element.send_keys("kay", Keys.ENTER)
+    tab.until(lambda: tab.state() == "live")
+    assert tab.front().switch_to.active_element.get_attribute("id") == "text"
+    unlabelled = """
+        return [...document.querySelectorAll('#room :is(button, input, textarea)')].filter(
+            (each) => !(each.ariaLabel || each.textContent.trim() || each.labels?.length)
+        ).map((each) => each.outerHTML)"""
+    assert tab.front().execute_script(unlabelled) == []
+
+
+def test_a_closed_tab_frees_its_poll(open_tab: OpenTab, server: ChatServer) -> None:
+    alice = open_tab("alice")
+    alice.until(lambda: alice.state() == "live")
+    bob = open_tab("bob")
+    before = established(server)
+    alice.front().close()
+    bob.until(lambda: established(server) < before)
+
+
+def established(server: ChatServer) -> int:
+    """The server's open sockets, by what the kernel says."""
+    fds = Path(f"/proc/{server.pid()}/fd")
+    return sum("socket:" in str(fd.readlink()) for fd in fds.iterdir())

@@ -1,0 +1,129 @@
+"""``python -m examples.chat``: real sockets, the stdlib's client, and a server that is killed."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+
+from tests.examples.chat_server import ROOT, ChatServer
+
+
+@pytest.fixture
+def server() -> Iterator[ChatServer]:
+    with ChatServer() as server:
+        yield server
+
+
+def connection(server: ChatServer) -> closing[http.client.HTTPConnection]:
+    return closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=20))
+
+
+def publish(client: http.client.HTTPConnection, msg: str) -> None:
+    body = json.dumps({"channel": "room", "sname": "bob", "msg": msg})
+    client.request("POST", "/publish", body, {"Content-Type": "application/json"})
+    response = client.getresponse()
+    response.read()
+    assert response.status == 200
+
+
+def poll(client: http.client.HTTPConnection, **fields: object) -> list[dict[str, Any]]:
+    query = urlencode({"channel": "room", "sname": "ann", **fields})
+    client.request("GET", f"/subscribe?{query}")
+    response = client.getresponse()
+    items: list[dict[str, Any]] = json.loads(response.read())
+    assert response.status == 200
+    return items
+
+
+def test_one_thread_polls_what_another_publishes(server: ChatServer) -> None:
+    seen: list[str] = []
+
+    def follow() -> None:
+        seqid = 0
+        with connection(server) as client:
+            while len(seen) < 50:
+                items = poll(client, seqid=seqid)
+                seen.extend(item["msg"] for item in items if item["type"] == "MSG")
+                seqid = items[-1]["seqid"] + 1
+
+    follower = threading.Thread(target=follow)
+    follower.start()
+    with connection(server) as client:
+        for number in range(50):
+            publish(client, str(number))
+    follower.join()
+    assert seen == [str(number) for number in range(50)]
+
+
+def test_a_client_resumes_after_the_server_was_killed(server: ChatServer) -> None:
+    with connection(server) as client:
+        publish(client, "before")
+        [last] = poll(client, seqid=0)
+        server.kill()
+        with pytest.raises((ConnectionError, http.client.HTTPException)):
+            poll(client, seqid=1)
+        server.start()
+    with connection(server) as client:
+        publish(client, "after")
+        items = poll(client, seqid=last["seqid"] + 1, epoch=last["epoch"])
+        assert [(item["type"], item["msg"]) for item in items][1:] == [("MSG", "after")]
+        assert items[0]["type"] == "GAP"
+
+
+def test_a_reset_connection_harms_nobody(server: ChatServer) -> None:
+    query = "/subscribe?channel=room&sname=ann&seqid=0"
+    for _ in range(20):
+        with socket.create_connection(("127.0.0.1", server.port)) as rude:
+            rude.sendall(f"GET {query} HTTP/1.1\r\nHost: h\r\n\r\n".encode() * 3)
+            linger = b"\x01\x00\x00\x00\x00\x00\x00\x00"
+            rude.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    with connection(server) as client:
+        publish(client, "still here")
+        assert [item["msg"] for item in poll(client, seqid=0)] == ["still here"]
+
+
+def run(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "examples.chat", *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_ctrl_c_ends_it_without_a_traceback() -> None:
+    server = ChatServer()
+    with run("--port", str(server.port)) as process:
+        assert process.stdout is not None
+        assert server.url in process.stdout.readline()
+        with connection(server) as client:
+            while True:
+                try:
+                    client.connect()
+                    break
+                except ConnectionRefusedError:
+                    assert process.poll() is None
+            client.request("GET", "/subscribe?channel=room&sname=ann&seqid=0")  # and it waits
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=20)
+    assert (process.returncode, said) == (0, "")
+
+
+def test_a_port_in_use_is_said_in_one_line(server: ChatServer) -> None:
+    with run("--port", str(server.port)) as process:
+        _, said = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert said.startswith(f"can't serve on 127.0.0.1:{server.port}: ")
+    assert said.count("\n") == 1
