@@ -36,9 +36,13 @@ def numeric(sock: BaseSocket, address: Any) -> Any:
         return address
     except OSError:
         pass
+    except UnicodeError:
+        return address
     try:
         # Forms of a number that inet_pton doesn't know: 127.1, fe80::1%eth0.
         _stdlib.getaddrinfo(host, None, family, 0, 0, _stdlib.AI_NUMERICHOST)
+        return address
+    except UnicodeError:
         return address
     except _stdlib.gaierror:
         pass

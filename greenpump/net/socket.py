@@ -277,15 +277,31 @@ class Socket(Streams, Messages, Detachable, Options):
             self._pause(until, pause)
             pause = min(2 * pause, LONGEST_PAUSE)
         self._fill(pollable)
-        while True:
+        connected = False
+        while not connected:
             self._wait(pollable, WRITE, until, "connect")
-            code = self.getsockopt(_stdlib.SOL_SOCKET, _stdlib.SO_ERROR)
-            if code:
+            try:
+                connected = self._has_connected(address)
+            except BaseException:
                 pollable.more_to_write()
-                raise OSError(code, os.strerror(code))
-            if _writable(self.fileno()):  # else it was woken to look at a new deadline
-                pollable.more_to_write()
-                return
+                raise
+        pollable.more_to_write()
+
+    def _has_connected(self, address: Any) -> bool:
+        """How an asynchronous connect ended; False if it hasn't (we were woken for a deadline)."""
+        if _family(self) in (_stdlib.AF_INET, _stdlib.AF_INET6):
+            # Asked like this, the kernel also makes the socket fit for another try after a failure.
+            try:
+                _connect(self, address)
+            except BlockingIOError:
+                return False
+            return True
+        code = self.getsockopt(_stdlib.SOL_SOCKET, _stdlib.SO_ERROR)
+        if code:
+            raise OSError(code, os.strerror(code))
+        poller = poll()
+        poller.register(self.fileno(), POLLOUT)
+        return bool(poller.poll(0))
 
     def connect_ex(self, address: Any, /) -> int:
         """``connect`` that returns the errno in place of raising it; 0 when connected. Parks.
@@ -331,9 +347,3 @@ class Socket(Streams, Messages, Detachable, Options):
         sock.detach()
         adopted.settimeout(timeout)
         return adopted
-
-
-def _writable(fd: int) -> bool:
-    poller = poll()
-    poller.register(fd, POLLOUT)
-    return bool(poller.poll(0))

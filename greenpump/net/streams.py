@@ -136,8 +136,7 @@ class Streams(BaseSocket):
         Source: socket.socket.sendfile, man 2 sendfile.
         """
         self._check_sendfile_params(file, offset, count)  # type: ignore[attr-defined]
-        if self.gettimeout() == 0:
-            raise ValueError("non-blocking sockets are not supported")
+        self._alive()
         try:
             source = file.fileno()  # type: ignore[attr-defined]
             size = os.fstat(source).st_size
@@ -145,6 +144,8 @@ class Streams(BaseSocket):
             return self._sendfile_use_send(file, offset, count)  # type: ignore[attr-defined, no-any-return]
         if not size:
             return 0
+        if self.gettimeout() == 0:
+            raise ValueError("non-blocking sockets are not supported")
         total = 0
 
         def sendfile(sock: BaseSocket) -> int:
