@@ -78,7 +78,7 @@ class Channel:
         gap = []
         if seqid < oldest or seqid > self._next or epoch not in (None, self.epoch):
             seqid = oldest
-            gap = [self._item("GAP", "Some messages are missing here.", "", oldest - 1)]
+            gap = [self._item("GAP", "Some messages may be missing here.", "", oldest - 1)]
         return gap + list(islice(self._history, seqid - oldest, seqid - oldest + BATCH))
 
     def noop(self) -> str:

@@ -8,6 +8,8 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import greenpump as gp
 from examples.chat.channels import Channels
@@ -415,6 +417,37 @@ def test_the_page_asks_nobody_else() -> None:
         assert outside == [], path.name
         assert "innerHTML" not in text
         assert "insertAdjacentHTML" not in text
+
+
+PIECES = st.sampled_from(
+    [
+        b"GET ",
+        b"POST ",
+        b"/subscribe?channel=a&sname=b&seqid=",
+        b"/publish",
+        b"/sign?channel=%ff",
+        b"?callback=",
+        b" HTTP/1.1\r\n",
+        b"Host: h\r\n",
+        b"Content-Length: 5\r\n",
+        b"Content-Type: application/json\r\n",
+        b"Transfer-Encoding: chunked\r\n",
+        b"\r\n",
+        b"{}",
+        b"0",
+        b"\xff",
+    ]
+)
+
+
+@given(data=st.lists(PIECES | st.binary(max_size=3), max_size=40).map(b"".join))
+@virtual_clock()
+def test_whatever_is_sent_the_connection_comes_to_an_end(data: bytes) -> None:
+    with chatting(Chat()) as [ann]:
+        ann.send(data)
+        ann.conn.shutdown(1)
+        while ann.conn.recv(65536):
+            pass
 
 
 def test_an_unforeseen_error_is_answered_and_reported(
