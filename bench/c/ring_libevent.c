@@ -20,9 +20,8 @@ struct pair {
 
 static struct pair *pairs;
 static struct event_base *base;
-static int count, active, read_size;
+static int count, active;
 static long to_write, to_read;
-static char buffer[1 << 16];
 
 static void die(const char *what)
 {
@@ -39,12 +38,13 @@ static void put(const struct pair *p, const char *byte)
 static void on_readable(evutil_socket_t fd, short what, void *arg)
 {
 	struct pair *p = arg;
+	char byte;
 	(void)what;
-	if (recv(fd, buffer, (size_t)read_size, 0) != 1)
+	if (recv(fd, &byte, 1, 0) != 1)
 		die("recv");
 	if (to_write) {
 		to_write--;
-		put(p->next, buffer);
+		put(p->next, &byte);
 	}
 	to_read--;
 }
@@ -69,16 +69,14 @@ static uint64_t clock_ns(clockid_t id)
 
 int main(int argc, char **argv)
 {
-	if (argc != 6) {
-		fprintf(stderr, "usage: ring_libevent PAIRS ACTIVE WRITES WARMUP READ_SIZE\n");
+	if (argc != 5) {
+		fprintf(stderr, "usage: ring_libevent PAIRS ACTIVE WRITES WARMUP\n");
 		return 2;
 	}
 	count = atoi(argv[1]);
 	active = atoi(argv[2]);
 	long writes = atol(argv[3]), warmup = atol(argv[4]);
-	read_size = atoi(argv[5]);
-	if (active < 1 || active > count || writes < active || warmup < active ||
-	    read_size < 1 || read_size > (int)sizeof buffer) {
+	if (active < 1 || active > count || writes < active || warmup < active) {
 		fprintf(stderr, "ring_libevent: bad numbers\n");
 		return 2;
 	}

@@ -8,13 +8,11 @@ from bench.accounting import Stopwatch
 from bench.peers.plain_sockets import ring_pairs
 
 
-def run(pairs: int, active: int, writes: int, warmup: int, read_size: int) -> dict[str, float]:
-    return asyncio.run(measure(pairs, active, writes, warmup, read_size))
+def run(pairs: int, active: int, writes: int, warmup: int) -> dict[str, float]:
+    return asyncio.run(measure(pairs, active, writes, warmup))
 
 
-async def measure(
-    pairs: int, active: int, writes: int, warmup: int, read_size: int
-) -> dict[str, float]:
+async def measure(pairs: int, active: int, writes: int, warmup: int) -> dict[str, float]:
     loop = asyncio.get_running_loop()
     ins, outs = ring_pairs(pairs)
     done: asyncio.Future[None]
@@ -22,7 +20,7 @@ async def measure(
 
     def hop(position: int) -> None:
         nonlocal to_write, to_read
-        byte = recvs[position](read_size)
+        byte = recvs[position](1)
         if to_write:
             to_write -= 1
             sends[position](byte)

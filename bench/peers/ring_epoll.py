@@ -10,7 +10,7 @@ from bench.peers.plain_sockets import ring_pairs
 EVENTS = 256
 
 
-def run(pairs: int, active: int, writes: int, warmup: int, read_size: int) -> dict[str, float]:
+def run(pairs: int, active: int, writes: int, warmup: int) -> dict[str, float]:
     ins, outs = ring_pairs(pairs)
     epoll = select.epoll()
     recv_send = {}
@@ -25,7 +25,7 @@ def run(pairs: int, active: int, writes: int, warmup: int, read_size: int) -> di
         while to_read:
             for fd, _ in epoll.poll(-1, EVENTS):
                 recv, send = recv_send[fd]
-                byte = recv(read_size)
+                byte = recv(1)
                 if to_write:
                     to_write -= 1
                     send(byte)

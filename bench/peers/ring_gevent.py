@@ -8,7 +8,5 @@ from gevent import socket
 from bench.peers import straight_ring
 
 
-def run(pairs: int, active: int, writes: int, warmup: int, read_size: int) -> dict[str, float]:
-    return straight_ring.measure(
-        socket.socketpair, gevent.spawn, pairs, active, writes, warmup, read_size
-    )
+def run(pairs: int, active: int, writes: int, warmup: int) -> dict[str, float]:
+    return straight_ring.measure(socket.socketpair, gevent.spawn, pairs, active, writes, warmup)

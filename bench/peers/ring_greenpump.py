@@ -6,11 +6,9 @@ import greenpump as gp
 from bench.peers import straight_ring
 
 
-def run(pairs: int, active: int, writes: int, warmup: int, read_size: int) -> dict[str, float]:
+def run(pairs: int, active: int, writes: int, warmup: int) -> dict[str, float]:
     def main() -> dict[str, float]:
-        return straight_ring.measure(
-            gp.socketpair, gp.spawn, pairs, active, writes, warmup, read_size
-        )
+        return straight_ring.measure(gp.socketpair, gp.spawn, pairs, active, writes, warmup)
 
     result: dict[str, float] = gp.run(main)
     return result

@@ -7,7 +7,7 @@ import os
 from bench.build import binary
 
 
-def run(pairs: int, active: int, writes: int, warmup: int, read_size: int) -> None:
+def run(pairs: int, active: int, writes: int, warmup: int) -> None:
     program = binary("ring_libevent", ["event_core"], needs="libevent-dev")
-    numbers = (pairs, active, writes, warmup, read_size)
+    numbers = (pairs, active, writes, warmup)
     os.execv(program, [program.name, *map(str, numbers)])

@@ -7,14 +7,12 @@ import trio
 from bench.accounting import Stopwatch
 
 
-def run(pairs: int, active: int, writes: int, warmup: int, read_size: int) -> dict[str, float]:
-    result: dict[str, float] = trio.run(measure, pairs, active, writes, warmup, read_size)
+def run(pairs: int, active: int, writes: int, warmup: int) -> dict[str, float]:
+    result: dict[str, float] = trio.run(measure, pairs, active, writes, warmup)
     return result
 
 
-async def measure(
-    pairs: int, active: int, writes: int, warmup: int, read_size: int
-) -> dict[str, float]:
+async def measure(pairs: int, active: int, writes: int, warmup: int) -> dict[str, float]:
     ends = [trio.socket.socketpair() for _ in range(pairs)]
     done, tell_done = trio.socket.socketpair()
     to_write = to_read = 0
@@ -24,7 +22,7 @@ async def measure(
         recv = ends[position][0].recv
         send = ends[(position + 1) % pairs][1].send
         while True:
-            byte = await recv(read_size)
+            byte = await recv(1)
             if to_write:
                 to_write -= 1
                 await send(byte)

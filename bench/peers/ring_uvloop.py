@@ -7,6 +7,6 @@ import uvloop
 from bench.peers.ring_asyncio import measure
 
 
-def run(pairs: int, active: int, writes: int, warmup: int, read_size: int) -> dict[str, float]:
-    result: dict[str, float] = uvloop.run(measure(pairs, active, writes, warmup, read_size))
+def run(pairs: int, active: int, writes: int, warmup: int) -> dict[str, float]:
+    result: dict[str, float] = uvloop.run(measure(pairs, active, writes, warmup))
     return result

@@ -18,7 +18,6 @@ def measure(
     active: int,
     writes: int,
     warmup: int,
-    read_size: int,
 ) -> dict[str, float]:
     ends = [socketpair() for _ in range(pairs)]
     done, tell_done = socketpair()
@@ -29,7 +28,7 @@ def measure(
         recv = ends[position][0].recv
         send = ends[(position + 1) % pairs][1].send
         while True:
-            byte = recv(read_size)
+            byte = recv(1)
             if to_write:
                 to_write -= 1
                 send(byte)

@@ -23,7 +23,6 @@ class Ring(Workload):
         parser.add_argument("--pairs", type=positives, default=(1000, 9900))
         parser.add_argument("--active", type=positive, default=TARGET_ACTIVE)
         parser.add_argument("--writes", type=positive, default=300_000, help="measured")
-        parser.add_argument("--read-size", type=positive, default=1, help="bytes one recv asks for")
 
     def cases(self, args: Namespace) -> Sequence[Case]:
         if args.active > min(*args.pairs, args.writes):
@@ -38,7 +37,6 @@ class Ring(Workload):
                     "writes": args.writes,
                     # Twice round: every pair has been read from, and registered where that is lazy.
                     "warmup": max(args.writes // 10, 2 * pairs),
-                    "read_size": args.read_size,
                 },
                 targets=TARGETS.get(pairs, ()) if args.active == TARGET_ACTIVE else (),
             )
@@ -65,9 +63,9 @@ WORKLOAD = Ring(
         "pair. Set-up and a first ring that visits every pair twice aren't measured.",
         "CPU µs/event: the process's own clock, user and kernel. There is no load generator: load "
         "and peer are one process, so wall time exceeds CPU time only by what others take.",
-        "Every recv asks for one byte, as libevent's own benchmark does. An edge-triggered library "
-        "can't tell from a full buffer that there is no more, and has to ask again "
-        "(`--read-size 64` shows what that costs).",
+        "Every recv asks for one byte, as libevent's own benchmark does: with a larger buffer two "
+        "bytes that meet would merge and travel on as one event. An edge-triggered library can't "
+        "tell from a full buffer that nothing is left, and has to ask again.",
         "asyncio, uvloop and epoll run bare callbacks on plain sockets; greenpump, gevent and trio "
         "run one task for each pair.",
     ),
