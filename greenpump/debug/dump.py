@@ -17,13 +17,13 @@ import threading
 from collections.abc import Iterable, Iterator
 from os import write as _write
 from select import POLLOUT, poll
-from types import CodeType, FrameType
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol, overload
 
 from ..hub.deadlock import wakes_nobody
 from ..hub.local import hubs
-from ..hub.stacks import format_stack, heading, stack_of
-from .look import Glimpse, Stack, detached_of, tasks_of
+from ..hub.stacks import Stack, format_stack, heading, stack_of
+from .look import detached_of, stacks, tasks_of, threads
 
 if TYPE_CHECKING:
     from ..hub.hub import Hub
@@ -79,7 +79,7 @@ def dump_on_signal(signum: int = signal.SIGQUIT) -> Any:
 @wakes_nobody
 def _on_signal(signum: int, frame: FrameType | None) -> None:
     try:
-        text = _compose(frame)
+        text = _compose(frame or sys._getframe())
     except Exception as error:
         # It may have struck in hub code, where an exception of ours would do harm.
         text = f"greenpump: the dump failed: {error!r}\n"
@@ -105,34 +105,29 @@ def _write_stderr(data: bytes) -> None:
             return
 
 
-def _compose(caller: FrameType | None) -> str:
+def _compose(caller: FrameType) -> str:
     """The whole text; ``caller`` is the frame that the calling thread is shown in."""
-    frames: dict[int, FrameType] = sys._current_frames()
-    mine = threading.get_ident()
-    frames[mine] = caller or frames[mine]
-    names = {thread.ident: thread.name for thread in threading.enumerate()}
     live = [hub for hub in hubs.copy() if not hub.closed]
     parts = [f"greenpump dump of process {os.getpid()}, {len(live)} hubs\n"]
-    with_hub = set()
+    parts += [_describe_hub(hub, caller) for hub in live]
+    plain = threads()
+    plain[threading.get_ident()] = stack_of(caller)
     for hub in live:
-        with_hub.add(hub.thread.ident)
-        parts.append(_describe_hub(hub, {mine: frames[mine]}))
-    plain = [
-        (f"thread {names.get(ident, ident)}: no hub\n", stack_of(frame))
-        for ident, frame in frames.items()
-        if ident not in with_hub
-    ]
-    return "\n".join([*parts, *_grouped(plain)])
+        plain.pop(hub.thread.ident or 0, None)
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    entries = [(f"thread {names.get(id, id)}: no hub\n", stack) for id, stack in plain.items()]
+    return "\n".join([*parts, *_grouped(entries)])
 
 
-def _describe_hub(hub: Hub, frames: dict[int, FrameType]) -> str:
+def _describe_hub(hub: Hub, caller: FrameType) -> str:
+    asleep = ", asleep in the kernel" if hub.sleeping else ""
     tasks = tasks_of(hub)
-    glimpse = Glimpse(hub, frames)
-    head = f"hub of {hub.thread.name}: {len(tasks)} tasks"
-    head += ", asleep in the kernel\n" if hub.sleeping else "\n"
+    entries = [(_heading(task), task) for task in tasks]
+    found = stacks(hub, tasks, caller)
+    head = f"hub of {hub.thread.name}: {len(tasks)} tasks{asleep}\n"
     for name, count in detached_of(hub).most_common():
         head += f"  {count} detached connections wait for {name}\n"
-    return "\n".join([head, *_grouped((_heading(task), glimpse.stack(task)) for task in tasks)])
+    return "\n".join([head, *_grouped((text, found.get(task, [])) for text, task in entries)])
 
 
 def _heading(task: Task[Any]) -> str:
@@ -145,9 +140,8 @@ def _heading(task: Task[Any]) -> str:
 
 def _grouped(entries: Iterable[tuple[str, Stack]]) -> Iterator[str]:
     """The headings, those with the same stack together and followed by it."""
-    groups: dict[tuple[tuple[CodeType, int], ...], tuple[list[str], Stack]] = {}
+    groups: dict[tuple[tuple[str, int, str], ...], list[str]] = {}
     for head, stack in entries:
-        where = tuple((frame.f_code, line) for frame, line in stack)
-        groups.setdefault(where, ([], stack))[0].append(head)
-    for heads, stack in groups.values():
-        yield "".join(heads) + format_stack(stack)
+        groups.setdefault(tuple(stack), []).append(head)
+    for stack_, heads in groups.items():
+        yield "".join(heads) + format_stack(list(stack_))

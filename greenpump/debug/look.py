@@ -2,25 +2,31 @@
 
 Invariants
 ----------
-1. Nothing of the hub is written, locked or posted: a hub that is stuck can still be looked at, from
-   any thread and from a signal handler.
+1. Nothing of the hub is written or locked: a hub that is stuck can still be looked at, from any
+   thread and from a signal handler.
 2. What a hub's own thread changes meanwhile is copied before it is walked, and copied again if it
    changed during the copy (without the GIL even ``deque.copy`` notices that).
+3. Without the GIL no frame of another thread is touched: walking one that runs crashes the
+   interpreter. There a hub is asked to walk its own (``hub.post``), and what doesn't answer is read
+   by faulthandler, which stops the world: that shows the task that runs, and not those that wait.
 
-Rejected: asking the hub to describe itself (``hub.post``): the one that needs a look is the one
-that doesn't answer.
+Rejected: asking the hub on every build: the one that needs a look is the one that doesn't answer.
 """
 
 from __future__ import annotations
 
+import faulthandler
+import os
+import re
 import sys
+from _thread import allocate_lock, get_ident
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..hub.stacks import stack_of
-from ..hub.task import NOBODY
+from ..hub.stacks import Stack, stack_of, trim
+from ..hub.task import FREE_THREADED, NOBODY
 from ..hub.worker import Worker
 
 if TYPE_CHECKING:
@@ -30,9 +36,13 @@ if TYPE_CHECKING:
     from ..hub.task import Task
 
 T = TypeVar("T")
-Stack = list[tuple[FrameType, int]]
+
+ANSWER_WITHIN = 0.2
+"""Seconds that a hub gets to describe itself, without the GIL."""
 
 _TRIES = 1000
+_THREAD = re.compile(r"(?:Current t|T)hread 0x([0-9a-f]+)")
+_FRAME = re.compile(r'  File "(.*)", line (\d+) in (.*)')
 
 
 def steady(read: Callable[[], T]) -> T:
@@ -61,51 +71,69 @@ def detached_of(hub: Hub) -> Counter[str]:
     return count
 
 
-def running(hub: Hub, frames: dict[int, FrameType] | None = None) -> tuple[Task[Any], FrameType]:
-    """The task that holds the hub (or NOBODY) and the frame that its thread executes.
+# -- stacks --------------------------------------------------------------------------------------
 
-    ``frames`` overrides single threads: the caller's own looks at itself from further out. Raises
-    LookupError for a thread that is gone.
+
+def threads() -> dict[int, Stack]:
+    """What each thread of the process executes, by its ident."""
+    if not FREE_THREADED:
+        return {ident: stack_of(frame) for ident, frame in sys._current_frames().items()}
+    fd = os.memfd_create("greenpump")
+    try:
+        faulthandler.dump_traceback(fd, all_threads=True)
+        text = os.pread(fd, os.lseek(fd, 0, os.SEEK_END), 0).decode(errors="replace")
+    finally:
+        os.close(fd)
+    found: dict[int, Stack] = {}
+    stack: Stack = []
+    for line in text.splitlines():
+        if thread := _THREAD.match(line):
+            stack = found.setdefault(int(thread[1], 16), [])
+        elif frame := _FRAME.fullmatch(line):
+            stack.insert(0, (frame[1], int(frame[2]), frame[3]))
+    return {ident: trim(stack) for ident, stack in found.items()}
+
+
+def running(hub: Hub) -> tuple[Task[Any], Stack]:
+    """The task that holds the hub (or NOBODY) and what the hub's thread executes.
+
+    The stack is empty when the thread is gone, or when it never stood still.
     """
-    ident = hub.thread.ident or 0
-    frames = frames or {}
-    for _ in range(_TRIES):
+    for _ in range(_TRIES if hub.thread.ident != get_ident() else 1):
         before = (hub.current, hub.quota, hub.polls)
-        frame = frames.get(ident) or sys._current_frames()[ident]
+        stack = threads().get(hub.thread.ident or 0, [])
         if before == (hub.current, hub.quota, hub.polls):
-            break
-    return before[0], frame
+            return before[0], stack
+    return hub.current, []
 
 
-class Glimpse:
-    """The stacks of one hub's tasks."""
+def stacks(hub: Hub, tasks: Iterable[Task[Any]], mine: FrameType) -> dict[Task[Any], Stack]:
+    """The stacks of a hub's tasks, innermost last; a task whose stack can't be had is missing.
 
-    __slots__ = ("_frame", "_holder")
+    ``mine`` stands for the calling thread: it looks at itself from further out.
+    """
+    if hub.thread.ident == get_ident():
+        return _walk(tasks, hub.current, stack_of(mine))
+    if FREE_THREADED:
+        return _ask(hub, tasks)
+    return _walk(tasks, *running(hub))
 
-    def __init__(self, hub: Hub, frames: dict[int, FrameType]) -> None:
-        self._frame: FrameType | None
-        try:
-            self._holder, self._frame = running(hub, frames)
-        except LookupError:
-            self._holder, self._frame = NOBODY, None
 
-    def stack(self, task: Task[Any]) -> Stack:
-        """The task's frames, innermost last; none when it has not started or just ended.
-
-        Inside a greenlet that the program made within the task, the greenlets it came from are
-        shown further out.
-        """
+def _walk(tasks: Iterable[Task[Any]], holder: Task[Any], executes: Stack) -> dict[Task[Any], Stack]:
+    found = {}
+    for task in tasks:
         glet = task.glet
         if glet is None:
-            return []
-        frame = glet.gr_frame
-        if frame is None and self._holder in (task, NOBODY):
+            continue
+        stack = stack_of(glet.gr_frame)
+        if glet.gr_frame is None and holder in (task, NOBODY):
             # It runs, or the scheduler runs on its stack; at most one task of a hub does.
-            frame, self._frame = self._frame, None
-        stack = stack_of(frame)
+            stack, executes = executes, []
+        # Inside a greenlet that the program made within the task: those it came from, further out.
         for outer in _parents(glet):
-            stack[:0] = stack_of(outer.gr_frame)
-        return stack
+            stack = stack_of(outer.gr_frame) + stack
+        found[task] = stack
+    return found
 
 
 def _parents(glet: greenlet) -> list[greenlet]:
@@ -115,3 +143,19 @@ def _parents(glet: greenlet) -> list[greenlet]:
         glet = glet.parent
         found.append(glet)
     return found
+
+
+def _ask(hub: Hub, tasks: Iterable[Task[Any]]) -> dict[Task[Any], Stack]:
+    answer: list[dict[Task[Any], Stack]] = []
+    answered = allocate_lock()
+    answered.acquire()
+
+    def step() -> None:
+        answer.append(_walk(tasks, NOBODY, []))
+        answered.release()
+
+    hub.post(step)
+    if answered.acquire(timeout=ANSWER_WITHIN):
+        return answer[0]
+    holder, stack = running(hub)
+    return {holder: stack}

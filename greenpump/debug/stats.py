@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..hub.local import hubs
-from ..hub.pollable import VACANT
+from ..hub.pollable import QUOTA, VACANT
 from ..hub.task import NOBODY
 from .look import detached_of, steady
 
@@ -51,7 +51,7 @@ class HubStats:
     polls: int
     """How often the kernel was asked since the hub was made."""
     parks: int
-    """How often a task gave up the thread or an operation did not have to wait, up to that poll."""
+    """How often a task gave up the thread, or an operation did not have to wait."""
     events: int
     """Readiness events that the kernel reported."""
     sleeping: bool
@@ -111,7 +111,7 @@ def _of(hub: Hub) -> HubStats:
         externals=hub.externals,
         inbox=len(hub.inbox),
         polls=hub.polls,
-        parks=hub.parks,
+        parks=hub.parks + QUOTA - hub.quota,
         events=hub.events,
         sleeping=hub.sleeping,
         load=hub.load(),

@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Any, Self
 from ..hub.deadlock import Bystander
 from ..hub.interrupt import calls_user_code
 from ..hub.local import hubs
-from ..hub.stacks import format_stack, stack_of
+from ..hub.stacks import format_stack
 from ..hub.task import NOBODY
 from .look import detached_of, running
 
@@ -157,14 +157,10 @@ def _caught(hub: Hub, task: Task[Any], mark: tuple[int, int, int], seconds: floa
     """The hold with its stack; None if it ended this moment, or nobody minds."""
     if not _others_wait(hub, task):
         return None
-    try:
-        holder, frame = running(hub)
-    except LookupError:
-        return None  # its thread is gone
-    stack = format_stack(stack_of(frame))
+    holder, stack = running(hub)
     if holder is not task or mark != (hub.quota, hub.polls, task.since):
         return None
-    return Hold(task, seconds, stack)
+    return Hold(task, seconds, format_stack(stack))
 
 
 def _others_wait(hub: Hub, task: Task[Any]) -> bool:

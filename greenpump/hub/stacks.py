@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from .hub import Hub
     from .task import Task
 
+Stack = list[tuple[str, int, str]]
+"""File, line and function of each frame, innermost last."""
+
 _SCHEDULER = (PACKAGE + "hub/", PACKAGE + "sys/")
 
 
@@ -56,22 +59,26 @@ def frame_of(task: Task[Any]) -> FrameType | None:
     return sys._current_frames().get(task.hub.thread.ident or 0)
 
 
-def stack_of(frame: FrameType | None) -> list[tuple[FrameType, int]]:
-    """Frames and their lines, innermost last, without the scheduler's at either end."""
+def stack_of(frame: FrameType | None) -> Stack:
+    """The stack that ends in ``frame``."""
     stack = []
     while frame is not None:
-        stack.append((frame, frame.f_lineno or frame.f_code.co_firstlineno))
+        code = frame.f_code
+        stack.append((code.co_filename, frame.f_lineno or code.co_firstlineno, code.co_name))
         frame = frame.f_back
+    return trim(stack[::-1])
+
+
+def trim(stack: Stack) -> Stack:
+    """The stack without the scheduler's frames at either end."""
     start, end = 0, len(stack)
-    while start < end and stack[start][0].f_code.co_filename.startswith(_SCHEDULER):
+    while start < end and stack[start][0].startswith(_SCHEDULER):
         start += 1
-    while start < end and stack[end - 1][0].f_code.co_filename.startswith(_SCHEDULER):
+    while start < end and stack[end - 1][0].startswith(_SCHEDULER):
         end -= 1
-    return stack[start:end][::-1]
+    return stack[start:end]
 
 
-def format_stack(stack: list[tuple[FrameType, int]]) -> str:
+def format_stack(stack: Stack) -> str:
     """The stack as in a traceback."""
-    # Locals may be in use by another thread, and their repr is the user's code: never looked up.
-    summary = traceback.StackSummary.extract(iter(stack), lookup_lines=False)
-    return "".join(summary.format())
+    return "".join(traceback.format_list((*frame, None) for frame in stack))
