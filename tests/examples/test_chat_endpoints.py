@@ -48,6 +48,7 @@ def texts(response: Response) -> list[str]:
 
 def script_argument(response: Response) -> Any:
     """What a page's callback would get, by a reader that knows one literal and nothing else."""
+    assert response.status == 200
     assert response.headers["Content-Type"] == "text/javascript; charset=utf-8"
     assert response.headers["X-Content-Type-Options"] == "nosniff"
     script = response.body.decode("ascii")

@@ -171,6 +171,7 @@ def test_an_upgrade_is_not_taken_up(new: Callable[[], Parser]) -> None:
     parser.feed(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
     [request] = parser.complete
     assert request.path == "/"
+    assert not request.keep_alive  # what follows need not be HTTP
 
 
 @each_parser

@@ -93,6 +93,18 @@ def test_a_reset_connection_harms_nobody(server: ChatServer) -> None:
         assert [item["msg"] for item in poll(client, seqid=0)] == ["still here"]
 
 
+def test_who_sends_too_much_can_read_why_over_tcp(server: ChatServer) -> None:
+    # A server that closed at once would reset the connection: the kernel drops what was received.
+    for _ in range(5):
+        with socket.create_connection(("127.0.0.1", server.port)) as greedy:
+            greedy.settimeout(20)
+            greedy.sendall(b"POST /publish HTTP/1.1\r\nHost: h\r\nContent-Length: 2000000\r\n\r\n")
+            greedy.sendall(b"x" * 2_000_000)
+            assert greedy.recv(12) == b"HTTP/1.1 413"
+            while greedy.recv(4096):
+                pass
+
+
 def run(*arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "examples.chat", *arguments],
