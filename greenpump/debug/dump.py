@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from ..hub.task import Task
 
 
+PATIENCE_MS = 1000
+"""How long a dump waits for whoever reads a full stderr."""
+
+
 class Writable(Protocol):
     """What ``dump`` writes to."""
 
@@ -99,7 +103,7 @@ def _write_stderr(data: bytes) -> None:
         except BlockingIOError:
             patience = poll()
             patience.register(fd, POLLOUT)
-            if not patience.poll(1000):
+            if not patience.poll(PATIENCE_MS):
                 return  # nobody reads; a diagnosis must not hang the program
         except OSError:
             return
@@ -121,7 +125,8 @@ def _compose(caller: FrameType) -> str:
 
 def _describe_hub(hub: Hub, caller: FrameType) -> str:
     asleep = ", asleep in the kernel" if hub.sleeping else ""
-    tasks = tasks_of(hub)
+    main, *others = tasks_of(hub)
+    tasks = [main, *sorted(others, key=lambda task: task.since)]  # who waits longest comes first
     entries = [(_heading(task), task) for task in tasks]
     found = stacks(hub, tasks, caller)
     head = f"hub of {hub.thread.name}: {len(tasks)} tasks{asleep}\n"

@@ -6,8 +6,9 @@ it finds there without a park in between.
 
 Invariants
 ----------
-1. The hubs do nothing for it. That a task has not parked shows in what a park changes anyway:
-   ``hub.current``, ``hub.quota`` and ``hub.polls``, and ``task.since``.
+1. The hubs do nothing for it. That a task has parked shows in what was needed to resume it: an
+   event raises ``hub.polls``, a wake or a yield uses up ``hub.quota`` (law 7), and then
+   ``hub.current`` and ``task.since`` change more often than not.
 2. Never a false report: a hold begins when it is first *seen*, and ends at the first sign of a
    park. One shorter than ``limit`` is never reported, one longer than 5/4 of it always, unless
    the code that holds the hub keeps the GIL too: the watchdog sees nothing until it is over.
