@@ -65,6 +65,8 @@ class Messages(BaseSocket):
     ) -> tuple[bytes, list[tuple[int, int, bytes]], int, Any]:
         """Receive data and ancillary data, such as fds; parks. man 2 recvmsg"""
         bufsize = index(bufsize)
+        if ancbufsize:
+            self._records = True
         if bufsize < 0 or index(ancbufsize) < 0 or flags & NEVER_WAITS:
             return _recvmsg(self, bufsize, ancbufsize, flags)
         data, ancillary, said, address = self._read(_recvmsg, None, bufsize, ancbufsize, flags)
@@ -81,6 +83,8 @@ class Messages(BaseSocket):
         ``MSG_WAITALL`` has no effect.
         """
         buffers = list(buffers)
+        if ancbufsize:
+            self._records = True
         if index(ancbufsize) < 0 or flags & NEVER_WAITS or not all(map(_fits, buffers)):
             return _recvmsg_into(self, buffers, ancbufsize, flags)
         return self._read(_recvmsg_into, None, buffers, ancbufsize, flags)
