@@ -260,6 +260,25 @@ def test_a_killed_server_is_reconnected_to(open_tab: OpenTab, server: ChatServer
     bob.screenshot("reconnected")
 
 
+def test_what_is_said_while_one_is_offline_arrives_once(open_tab: OpenTab) -> None:
+    alice, bob = open_tab("alice"), open_tab("bob")
+    bob.say("before")
+    alice.sees("before")
+    throttle = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+    alice.front().execute_cdp_cmd("Network.enable", {})
+    offline = "Network.emulateNetworkConditions"
+    alice.front().execute_cdp_cmd(offline, {"offline": True, **throttle})
+    bob.say("1")
+    bob.say("2")
+    alice.until(lambda: alice.state() == "waiting")
+    alice.front().execute_cdp_cmd(offline, {"offline": False, **throttle})
+    alice.until(lambda: alice.state() == "live")
+    bob.say("after")
+    alice.sees("after")
+    assert alice.messages() == ["before", "1", "2", "after"]
+    assert "missing" not in alice.get("log").text
+
+
 XSS = [
     "<script>document.title = 'owned'</script>",
     "<img src=x onerror=\"document.title='owned'\">",
