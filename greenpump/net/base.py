@@ -35,7 +35,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from ..hub.local import hubs, this_hub
 from ..hub.pollable import READ, WRITE, YES, Pollable
 from ..hub.timers import CENTURY, FAR
-from ..hub.wait import wake
+from ..hub.wait import SLEEP, wake
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -46,6 +46,12 @@ _gettimeout = _C.gettimeout
 _settimeout = _C.settimeout
 _family: Callable[[_socket.socket], int] = _C.family.__get__
 _type: Callable[[_socket.socket], int] = _C.type.__get__
+
+BULK = 4096
+"""A full read of at least so much is most likely not the last one: try without asking."""
+FIRST_PAUSE = 1_000_000
+LONGEST_PAUSE = 50_000_000
+"""ns between two attempts where the kernel won't say when one is worth it."""
 
 CLOSED = Pollable(-1)
 """The pollable of every closed socket."""
@@ -196,7 +202,7 @@ class BaseSocket(_stdlib.socket):
             except BlockingIOError:
                 pollable.drained()
             else:
-                pollable.more_to_read()
+                self._left(pollable)
                 return result
         while True:
             self._wait(pollable, READ, until, call.__name__)
@@ -207,7 +213,7 @@ class BaseSocket(_stdlib.socket):
             except BaseException:
                 pollable.more_to_read()
                 raise
-            pollable.more_to_read()
+            self._left(pollable)
             return result
 
     def _write(
@@ -246,6 +252,16 @@ class BaseSocket(_stdlib.socket):
             pollable.more_to_write()
             return result
 
+    def _left(self, pollable: Pollable, got: int = 0, wanted: int = 0) -> None:
+        """Say what a read of ``got`` bytes has left, ``wanted`` being what it asked for."""
+        if got < wanted and not self._records and not pollable.hup:
+            pollable.drained()
+        elif (pollable.reader is None and pollable.crowd is None) or pollable.probe():
+            # Who is woken in vain loses its place in the line: so with others waiting, ask first.
+            pollable.more_to_read()
+            if got >= BULK:
+                pollable.readable = YES
+
     def _charge(self, pollable: Pollable) -> None:
         """Count an attempt that didn't have to wait, before it: yielding may raise Cancelled."""
         hub = pollable.hub
@@ -272,19 +288,22 @@ class BaseSocket(_stdlib.socket):
             raise self._timed_out(name)
         return FAR if limits.timeout is None else this_hub().timers.after(limits.timeout)
 
-    def _wait(
-        self, pollable: Pollable, direction: int, until: int, name: str, pause: int = FAR
-    ) -> None:
-        """Park until another try is worth it, or for ``pause`` ns; TimeoutError at ``until``."""
+    def _wait(self, pollable: Pollable, direction: int, until: int, name: str) -> None:
+        """Park until another try is worth it; TimeoutError at ``until`` or the deadline."""
         limits = self._limits
         deadline = until if limits is None else min(until, limits.of(direction))
-        if pause == FAR:
-            if not pollable.wait(direction, deadline):
-                raise self._timed_out(name)
-        else:
-            soon = this_hub().timers.clock() + pause
-            if not pollable.wait(direction, min(deadline, soon)) and deadline <= soon:
-                raise self._timed_out(name)
+        if not pollable.wait(direction, deadline):
+            raise self._timed_out(name)
+
+    def _pause(self, direction: int, until: int, pause: int, name: str) -> None:
+        """Park for ``pause`` ns, where the kernel won't tell when another try is worth it."""
+        limits = self._limits
+        deadline = until if limits is None else min(until, limits.of(direction))
+        hub = this_hub()
+        now = hub.timers.clock()
+        if now >= deadline:
+            raise self._timed_out(name)
+        hub.wait(hub.prepare(), SLEEP, min(deadline, now + pause))
 
     def _timed_out(self, name: str) -> TimeoutError:
         try:

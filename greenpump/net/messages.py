@@ -9,8 +9,8 @@ What is ours to mind beside waiting:
 * ``MSG_WAITALL`` is void on a non-blocking fd, so waiting for all is done here;
 * a name in an address would be looked up by the C code, which blocks the thread (``addresses.py``);
 * a unix datagram that finds the receiver's queue full gets EAGAIN although the socket stays
-  "writable" (the queue isn't its own), and unless the two are connected no edge ever comes. Such a
-  send is tried anew after a pause.
+  "writable" (the queue isn't its own), and unless the two are connected nothing tells when there is
+  room. Such a send is tried anew after a pause.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 
 from ..hub.pollable import WRITE
 from .addresses import numeric
-from .base import BaseSocket, _family, _type
+from .base import FIRST_PAUSE, LONGEST_PAUSE, BaseSocket, _family, _type
 
 _C = _socket.socket
 _recvfrom = _C.recvfrom
@@ -35,9 +35,6 @@ _sendmsg = _C.sendmsg
 
 NEVER_WAITS = _stdlib.MSG_DONTWAIT | _stdlib.MSG_OOB | getattr(_stdlib, "MSG_ERRQUEUE", 0x2000)
 """Flags with which a receive answers at once, on a blocking socket too."""
-FIRST_PAUSE = 1_000_000
-LONGEST_PAUSE = 50_000_000
-"""ns between two attempts where the kernel won't say when one is worth it."""
 
 
 class Messages(BaseSocket):
@@ -139,11 +136,10 @@ class Messages(BaseSocket):
             try:
                 sent: int = call(self, *args)
             except BlockingIOError:
-                self._fill(pollable)
-                self._wait(pollable, WRITE, until, call.__name__, pause)
+                # Not epoll: it reports OUT whenever the datagram that found no room is freed again.
+                self._pause(WRITE, until, pause, call.__name__)
                 pause = min(2 * pause, LONGEST_PAUSE)
             else:
-                pollable.more_to_write()
                 return sent
 
     def _is_stream(self) -> bool:

@@ -30,14 +30,11 @@ from operator import index
 from select import POLLOUT, poll
 from typing import Any, Self
 
-from ..hub.local import this_hub
 from ..hub.pollable import READ, WRITE, YES
-from ..hub.timers import FAR
-from ..hub.wait import SLEEP
 from .addresses import numeric
-from .base import _family, _type
+from .base import FIRST_PAUSE, LONGEST_PAUSE, _family, _type
 from .detached import Detachable
-from .messages import FIRST_PAUSE, LONGEST_PAUSE, NEVER_WAITS, Messages, _fits
+from .messages import NEVER_WAITS, Messages, _fits
 from .options import Options
 from .streams import Streams
 
@@ -49,9 +46,6 @@ _proto = _C.proto.__get__
 _recv = _C.recv
 _recv_into = _C.recv_into
 _send = _C.send
-
-BULK = 4096
-"""A full read of at least so much is most likely not the last one: try without asking."""
 
 
 class Socket(Streams, Messages, Detachable, Options):
@@ -85,12 +79,7 @@ class Socket(Streams, Messages, Detachable, Options):
             except BlockingIOError:
                 pollable.drained()
             else:
-                if len(data) < bufsize and not self._records:
-                    pollable.drained()
-                else:
-                    pollable.more_to_read()
-                    if len(data) >= BULK:
-                        pollable.readable = YES
+                self._left(pollable, len(data), bufsize)
                 return data
         pollable.wait_read()
         try:
@@ -100,10 +89,8 @@ class Socket(Streams, Messages, Detachable, Options):
         except BaseException:
             pollable.more_to_read()
             raise
-        if len(data) == bufsize or pollable.hup or self._records:
-            pollable.more_to_read()
-            if len(data) >= BULK:
-                pollable.readable = YES
+        if len(data) == bufsize or pollable.readable or self._records:
+            self._left(pollable, len(data), bufsize)
         return data
 
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
@@ -121,7 +108,8 @@ class Socket(Streams, Messages, Detachable, Options):
             memoryview(buffer).cast("B")[: len(data)] = data
             return len(data)
         received = self._read(_recv_into, None, buffer, nbytes, flags)
-        self._received(received, size, flags)
+        if not flags:
+            self._left(self._pollable, received, size)
         return received
 
     def _recv_specially(self, bufsize: int, flags: int) -> bytes:
@@ -132,7 +120,8 @@ class Socket(Streams, Messages, Detachable, Options):
         if flags & _stdlib.MSG_WAITALL and self._is_stream():
             return self._recv_all(bufsize, flags)
         data = self._read(_recv, None, bufsize, flags)
-        self._received(len(data), bufsize, flags)
+        if not flags:
+            self._left(self._pollable, len(data), bufsize)
         return data
 
     def _recv_all(self, size: int, flags: int) -> bytes:
@@ -153,15 +142,6 @@ class Socket(Streams, Messages, Detachable, Options):
             pieces.append(piece)
             size -= len(piece)
         return b"".join(pieces)
-
-    def _received(self, got: int, wanted: int, flags: int) -> None:
-        """Note what the length of a receive says, in invariant 2's terms."""
-        if not flags and not self._records and self.gettimeout() != 0:
-            pollable = self._pollable
-            if got < wanted:
-                pollable.drained()
-            elif got >= BULK:
-                pollable.readable = YES
 
     # -- sending ---------------------------------------------------------------------------------
 
@@ -274,7 +254,7 @@ class Socket(Streams, Messages, Detachable, Options):
                     break
                 if error.errno != EAGAIN or _family(self) != _stdlib.AF_UNIX:
                     raise
-            self._pause(until, pause)
+            self._pause(WRITE, until, pause, "connect")
             pause = min(2 * pause, LONGEST_PAUSE)
         self._fill(pollable)
         connected = False
@@ -319,16 +299,6 @@ class Socket(Streams, Messages, Detachable, Options):
                 raise
             return error.errno
         return 0
-
-    def _pause(self, until: int, pause: int) -> None:
-        """A unix listener's full backlog: nothing tells when it has room, so look again later."""
-        limits = self._limits
-        limit = min(until, FAR if limits is None else limits.write)
-        hub = this_hub()
-        now = hub.timers.clock()
-        if now >= limit:
-            raise self._timed_out("connect")
-        hub.wait(hub.prepare(), SLEEP, min(limit, now + pause))
 
     @classmethod
     def from_stdlib(cls, sock: _stdlib.socket) -> Self:

@@ -363,6 +363,7 @@ def test_a_socket_that_is_dropped_leaves_no_registration(hub: Hub) -> None:
         task.join()
         del task
         assert registrations(hub) == [a.fileno()]
+        gc.collect()
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             del a

@@ -1,0 +1,382 @@
+"""The hot path and connections: what can't be seen beside the stdlib's."""
+
+from __future__ import annotations
+
+import errno
+import http.client
+import os
+import resource
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from greenpump.hub.hub import Hub
+from greenpump.hub.local import this_hub
+from greenpump.hub.pollable import NO, PERHAPS, QUOTA, YES
+from greenpump.hub.spawning import spawn, yield_now
+from greenpump.hub.task import Task
+from greenpump.net import socket as module
+from greenpump.net.listen import socketpair
+from greenpump.net.socket import Socket
+from greenpump.testing import virtual_clock, wait_all_parked
+
+from .conftest import registrations
+
+LOCAL = ("127.0.0.1", 0)
+
+
+def listener() -> Socket:
+    sock = Socket()
+    sock.bind(LOCAL)
+    sock.listen()
+    return sock
+
+
+class Calls:
+    """Counts what the C code is asked."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.made: list[str] = []
+        for name in ("_recv", "_send"):
+            monkeypatch.setattr(module, name, self._counting(name, getattr(module, name)))
+
+    def _counting(self, name: str, call: Any) -> Any:
+        def counted(*args: Any) -> Any:
+            self.made.append(name)
+            return call(*args)
+
+        return counted
+
+
+# -- the hot path --------------------------------------------------------------------------------
+
+
+def test_a_steady_echo_makes_one_recv_and_one_send(monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = socketpair()
+    with a, b:
+
+        def echo() -> None:
+            while data := b.recv(16384):
+                b.sendall(data)
+
+        task = spawn(echo)
+        a.sendall(b"x")
+        a.recv(1)
+        wait_all_parked()
+        made = Calls(monkeypatch).made
+        for _ in range(5):
+            os.write(a.fileno(), b"y" * 64)
+            wait_all_parked()
+            assert b._pollable.ask is None  # nor was the kernel asked anything else
+        assert made == ["_recv", "_send"] * 5
+        a.shutdown(socket.SHUT_WR)
+        task.join()
+
+
+def test_what_a_read_says_of_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = socketpair()
+    with a, b:
+        wait = spawn(b.recv, 1)
+        wait_all_parked()
+        a.sendall(b"x")
+        wait.join()
+        seen = []
+        for sent, asked in ((100, 100), (100, 200), (8192, 8192), (8192, 4096), (0, 4096)):
+            a.sendall(bytes(sent))
+            b.recv(asked)
+            seen.append(b._pollable.readable)
+        assert seen == [PERHAPS, NO, YES, YES, YES]
+
+
+def test_nothing_starves_beside_a_socket_that_is_always_ready() -> None:
+    a, b = socketpair()
+    with a, b:
+        a.sendall(bytes(10 * QUOTA))
+        ran: list[int] = []
+        other = spawn(lambda: ran.append(1))
+        for _ in range(QUOTA + 2):
+            b.recv(1)
+        assert ran
+        other.join()
+        c, d = socketpair()
+        with c, d:
+            other = spawn(lambda: ran.append(2))
+            for _ in range(QUOTA + 2):
+                c.send(b"x")
+            assert ran == [1, 2]
+            other.join()
+
+
+# -- several tasks on one socket -----------------------------------------------------------------
+
+
+def test_readers_are_served_in_turn() -> None:
+    a, b = socketpair()
+    with a, b:
+        tasks = [spawn(b.recv, 1) for _ in range(5)]
+        wait_all_parked()
+        for i in range(5):
+            a.sendall(str(i).encode())
+            assert tasks[i].result() == str(i).encode()
+            assert not any(task.done for task in tasks[i + 1 :])
+
+
+def test_one_piece_for_several_readers() -> None:
+    a, b = socketpair()
+    with a, b:
+        tasks = [spawn(b.recv, 2) for _ in range(4)]
+        wait_all_parked()
+        a.sendall(b"abcdefg")
+        assert [task.result() for task in tasks] == [b"ab", b"cd", b"ef", b"g"]
+
+
+def test_the_end_reaches_every_reader() -> None:
+    a, b = socketpair()
+    with b:
+        tasks = [spawn(b.recv, 10) for _ in range(3)]
+        wait_all_parked()
+        a.sendall(b"last")
+        a.close()
+        assert [task.result() for task in tasks] == [b"last", b"", b""]
+
+
+def test_a_reset_reaches_every_writer() -> None:
+    a, b = socketpair()
+    with b:
+        tasks = [spawn(b.sendall, bytes(10_000_000)) for _ in range(3)]
+        wait_all_parked()
+        a.close()
+        for task in tasks:
+            assert isinstance(task.exception(), (BrokenPipeError, ConnectionResetError))
+
+
+def test_a_reader_and_a_writer_at_once() -> None:
+    a, b = socketpair()
+    with a, b:
+        size = 2_000_000
+        tasks: list[Task[Any]] = []
+        for sock in (a, b):
+            tasks += [spawn(sock.sendall, bytes(size)), spawn(sock.recv_exactly, size)]
+        for task in tasks:
+            task.result()
+
+
+def test_acceptors_are_served_in_turn() -> None:
+    with listener() as sock:
+        tasks = [spawn(sock.accept) for _ in range(4)]
+        wait_all_parked()
+        clients = [Socket() for _ in range(4)]
+        for client in clients:
+            client.connect(sock.getsockname())
+        for task, client in zip(tasks, clients, strict=True):
+            conn, address = task.result()
+            assert address == client.getsockname()
+            conn.close()
+            client.close()
+
+
+@contextmanager
+def no_more_fds() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_full_fd_table_leaves_the_listener_usable() -> None:
+    with listener() as sock, Socket() as client:
+        waiting = spawn(sock.accept)
+        wait_all_parked()
+        with no_more_fds():
+            client.connect(sock.getsockname())
+            error = waiting.exception()
+            assert isinstance(error, OSError)
+            assert error.errno == errno.EMFILE
+            with pytest.raises(OSError) as info:
+                sock.accept()
+            assert info.value.errno == errno.EMFILE
+        conn, _ = sock.accept()
+        conn.close()
+
+
+# -- connect -------------------------------------------------------------------------------------
+
+
+@virtual_clock()
+def test_a_connect_that_gets_no_answer_times_out() -> None:
+    with Socket() as sock:
+        sock.bind(LOCAL)
+        sock.listen(0)
+        fillers = [Socket() for _ in range(3)]
+        for filler in fillers:
+            filler.settimeout(3)
+            filler.connect_ex(sock.getsockname())
+        with Socket() as client:
+            client.settimeout(10)
+            with pytest.raises(TimeoutError, match=f"timed out: connect on fd {client.fileno()}"):
+                client.connect(sock.getsockname())
+        with Socket() as client:
+            client.settimeout(10)
+            assert client.connect_ex(sock.getsockname()) == errno.EAGAIN
+        for filler in fillers:
+            filler.close()
+
+
+@virtual_clock()
+def test_a_deadline_reaches_a_connect_that_waits() -> None:
+    with Socket() as sock:
+        sock.bind(LOCAL)
+        sock.listen(0)
+        fillers = [Socket() for _ in range(3)]
+        for filler in fillers:
+            filler.settimeout(3)
+            filler.connect_ex(sock.getsockname())
+        with Socket() as client:
+            connecting = spawn(client.connect, sock.getsockname())
+            wait_all_parked()
+            client.set_read_deadline(0)
+            wait_all_parked()
+            assert not connecting.done
+            client.set_deadline(0)
+            assert isinstance(connecting.exception(), TimeoutError)
+        for filler in fillers:
+            filler.close()
+
+
+@virtual_clock()
+def test_a_unix_listener_whose_backlog_is_full_times_out() -> None:
+    name = f"\0greenpump-{os.getpid()}-backlog"
+    with Socket(socket.AF_UNIX) as sock, Socket(socket.AF_UNIX) as first:
+        sock.bind(name)
+        sock.listen(0)
+        first.connect(name)
+        with Socket(socket.AF_UNIX) as client:
+            client.settimeout(7)
+            start = this_hub().timers.clock()
+            with pytest.raises(TimeoutError, match="timed out: connect"):
+                client.connect(name)
+            assert 7 <= (this_hub().timers.clock() - start) / 1e9 < 7.1
+
+
+def test_data_and_the_end_that_come_with_the_connection_are_both_seen() -> None:
+    with listener() as sock, Socket() as client:
+        with pytest.raises(ConnectionRefusedError):
+            client.connect(("127.0.0.1", 1))
+
+        def serve() -> None:
+            conn, _ = sock.accept()
+            with conn:
+                conn.sendall(b"all at once")
+
+        task = spawn(serve)
+        client.connect(sock.getsockname())
+        task.join()
+        assert client.recv(100) == b"all at once"
+        assert client.recv(100) == b""
+
+
+# -- from outside --------------------------------------------------------------------------------
+
+
+def test_a_plain_socket_is_adopted(hub: Hub) -> None:
+    a, b = socket.socketpair()
+    a.settimeout(5)
+    number = a.fileno()
+    with Socket.from_stdlib(a) as ours, b:
+        assert a.fileno() == -1
+        assert (ours.fileno(), ours.gettimeout()) == (number, 5)
+        assert (ours.family, ours.type) == (b.family, b.type)
+        task = spawn(ours.recv, 10)
+        wait_all_parked()
+        b.sendall(b"x")
+        assert task.result() == b"x"
+    assert registrations(hub) == []
+
+
+def test_what_is_not_adopted() -> None:
+    with pytest.raises(TypeError, match="plain socket"):
+        Socket.from_stdlib(5)  # type: ignore[arg-type]
+    a, b = socket.socketpair()
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    tls = context.wrap_socket(a, do_handshake_on_connect=False)
+    with tls, b, pytest.raises(TypeError, match="plain socket"):
+        Socket.from_stdlib(tls)
+    with pytest.raises((OSError, ValueError)):
+        Socket.from_stdlib(b)
+
+
+def test_http_client_over_a_makefile() -> None:
+    a, b = socketpair()
+
+    def serve() -> None:
+        with b, b.makefile("rwb") as file:
+            while file.readline() != b"\r\n":
+                pass
+            file.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
+
+    task = spawn(serve)
+    conn = http.client.HTTPConnection("unix")
+    conn.sock = a
+    conn.request("GET", "/")
+    response = conn.getresponse()
+    assert (response.status, response.read()) == (200, b"hello")
+    conn.close()
+    task.result()
+
+
+def test_a_thousand_connections_leave_nothing(hub: Hub) -> None:
+    with listener() as sock:
+        before = registrations(hub)
+
+        def serve() -> None:
+            for _ in range(1000):
+                spawn(handle, sock.accept()[0])
+
+        def handle(conn: Socket) -> None:
+            with conn:
+                conn.settimeout(30)
+                while data := conn.recv(100):
+                    conn.sendall(data)
+
+        task = spawn(serve)
+        for _ in range(20):
+            clients = [Socket() for _ in range(50)]
+            for client in clients:
+                client.connect(sock.getsockname())
+                client.sendall(b"x")
+            for client in clients:
+                assert client.recv(10) == b"x"
+                client.close()
+        task.join()
+        wait_all_parked()
+        assert hub.live_tasks() == []
+        assert set(registrations(hub)) <= {*before, sock.fileno()}
+
+
+def test_a_thread_without_tasks_may_use_it() -> None:
+    a, b = socketpair()
+    seen: list[bytes] = []
+
+    def work() -> None:
+        a.sendall(b"from a thread")
+        seen.append(a.recv(100))
+        a.close()
+        this_hub().close()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert b.recv_exactly(13) == b"from a thread"
+    b.sendall(b"back")
+    while thread.is_alive():
+        yield_now()
+    thread.join()
+    b.close()
+    assert seen == [b"back"]
