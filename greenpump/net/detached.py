@@ -2,8 +2,9 @@
 
 A server of a hundred thousand idle connections need not keep a stack for each. A detached one holds
 its Socket, its Pollable and a task that has not started: the pollable's reader slot has it, the hub
-readies whatever sits there, and a worker runs it like any new task. Measured with bench/peers on
-x86-64: see docs/performance.md.
+readies whatever sits there, and a worker runs it like any new task. Measured with 5,000 socketpairs
+and TCP connections (x86-64, 3.11): 577 bytes of RSS each, of which the task is 192, Socket and
+Pollable 112 each, the arguments' tuple 56, two ints 64.
 
 Invariants
 ----------
