@@ -50,8 +50,8 @@ class HubStats:
     """Messages of other threads that the hub has not looked at yet."""
     polls: int
     """How often the kernel was asked since the hub was made."""
-    parks: int
-    """How often a task gave up the thread, or an operation did not have to wait."""
+    charged: int
+    """Yields, wakes and operations that did not have to wait: what law 7 charges for."""
     events: int
     """Readiness events that the kernel reported."""
     sleeping: bool
@@ -111,7 +111,7 @@ def _of(hub: Hub) -> HubStats:
         externals=hub.externals,
         inbox=len(hub.inbox),
         polls=hub.polls,
-        parks=hub.parks + QUOTA - hub.quota,
+        charged=hub.spent + QUOTA - hub.quota,
         events=hub.events,
         sleeping=hub.sleeping,
         load=hub.load(),

@@ -22,6 +22,7 @@ from .hub import Hub
 from .interrupt import install
 from .local import fleet, hub_or_none, hubs
 from .pollable import VACANT
+from .task import Task
 
 
 def after_in_child() -> None:
@@ -50,6 +51,9 @@ def rebuild(hub: Hub) -> None:
     hub.close_kernel_objects()
     hub.thread = threading.current_thread()
     hub.sleeping = False
+    # Steps that other threads asked for are theirs; a task of ours that one of them has claimed
+    # is readied by nobody else any more.
+    hub.ready.extend(item for item in hub.inbox if isinstance(item, Task) and item.hub is hub)
     hub.inbox.clear()
     hub.open_kernel_objects()
     for pollable in pollables:

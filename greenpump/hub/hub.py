@@ -17,8 +17,10 @@ Laws (each has a test in tests/hub/test_laws.py)
 4.  Ctrl-C never lands inside hub code (``interrupt.py``).
 5.  A wait and its undoing are one construct (``wait.py``).
 6.  An unexpected error in hub code breaks the hub loudly: HubError in the main task.
-7.  Always-ready tasks starve nobody: after ``QUOTA`` parks and immediate operations the kernel is
-    polled without blocking.
+7.  Always-ready tasks starve nobody. What can refill the run queue without the kernel (a yield, a
+    wake, a spawn that a worker takes at once) or avoid parking (an immediate send) is charged to
+    ``quota``; when that is spent the kernel is polled, without blocking. Waits for fds are not
+    charged: a batch of events is used up by running it.
 8.  Asleep for ever is an error: Deadlock in the main task (``deadlock.py``).
 9.  Park resumes the greenlet that parked, also one the user made inside a task.
 10. Finalisers and signal handlers may run between any two lines here. While hub code runs
@@ -40,13 +42,14 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from greenlet import GreenletExit, getcurrent, greenlet
 
 from ..errors import HubError
-from ..sys.epoll import EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, Epoll
+from ..sys.epoll import EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLRDHUP, Epoll
 from ..sys.eventfd import Eventfd
 from ..sys.timerfd import Timerfd
 from . import deadlock, interrupt
@@ -55,6 +58,7 @@ from .pollable import QUOTA, VACANT, YES, Pollable
 from .scope import TIMED_OUT
 from .task import FREE_THREADED, NOBODY, Task, new_task
 from .timers import FAR, Timers
+from .wait import YIELD
 from .worker import Worker, worker_main
 
 if TYPE_CHECKING:
@@ -67,7 +71,8 @@ MAX_IDLE_WORKERS = 1000
 """An idle worker keeps about 6 KB; beyond this many a finished one dies."""
 
 _PLAIN = EPOLLIN | EPOLLOUT
-_CLOSED = EPOLLRDHUP | EPOLLHUP | EPOLLERR
+_CLOSED = EPOLLRDHUP | EPOLLHUP | EPOLLERR | EPOLLPRI
+"""After any of these a short read no longer means that the kernel's buffer is empty."""
 _BROKEN = EPOLLHUP | EPOLLERR
 
 
@@ -78,6 +83,7 @@ class Hub:
         "__weakref__",
         "autojump",
         "closed",
+        "creator",
         "crowded",
         "current",
         "epoll",
@@ -95,7 +101,6 @@ class Hub:
         "newborn",
         "nobody",
         "now",
-        "parks",
         "patience",
         "polls",
         "quota",
@@ -103,10 +108,12 @@ class Hub:
         "root",
         "root_task",
         "sleeping",
+        "spent",
         "stealable",
         "table",
         "thread",
         "timers",
+        "unarmed",
         "wakeups",
         "watchers",
         "workers",
@@ -125,7 +132,7 @@ class Hub:
         self.crowded: list[Pollable] = []
         self.sleeping = False
         self.quota = QUOTA
-        self.polls = self.parks = self.events = 0
+        self.polls = self.events = self.spent = 0
         self.externals = 0
         self.fleet: list[Hub] = []  # the shared list, once this hub is one of it
         self.patience = self.idle_ms = PATIENCE_MS
@@ -133,11 +140,12 @@ class Hub:
         self.watchers: deque[Task[Any]] = deque()
         self.nobody = NOBODY
         self.newborn: Task[Any] | None = None
+        self.unarmed: Task[Any] | None = None
         self.workers: set[Worker] = set()
         self.idle_workers: list[Worker] = []
         self.max_idle_workers = MAX_IDLE_WORKERS
 
-        creator = getcurrent()
+        self.creator = creator = getcurrent()
         self.main: Task[Any] = new_task(self, None, (), None, None, None)
         self.main.name = f"main of {self.thread.name}"
         self.main.glet = creator
@@ -167,6 +175,8 @@ class Hub:
         task = self.current
         me = getcurrent()
         if task.glet is not me:
+            if self.closed:
+                raise HubError(f"the hub of {self.thread.name} has ended: nothing can park on it")
             if task is NOBODY:
                 raise HubError(
                     "a finaliser or signal handler that interrupted the scheduler tried to park; "
@@ -194,12 +204,24 @@ class Hub:
                 if deadline < task.timer_at:
                     self.timers.arm(task, deadline)
             trouble = self.park(task)
+        except RecursionError:
+            # arm or park lacked depth, and so may abandon. Root has it: it arms and goes on.
+            self.unarmed = task
+            self.current = NOBODY
+            try:
+                self.root.switch()  # no deeper than getcurrent() was in prepare
+            finally:
+                self.current = task
+            trouble = task.trouble
         except BaseException:
-            if task.wait is on and on.abandon(task):
-                task.wait = None
+            if task.wait is on:
+                on.abandon(task)
+            task.trouble = None
             raise
         finally:
             task.deadline = FAR
+            # A thread that woke us before ``task.wait = on`` above cleared it too early.
+            task.wait = None
         return True if trouble is None else self.settle(task, deadline)
 
     def park(self, task: Task[Any]) -> object | None:
@@ -210,27 +232,40 @@ class Hub:
         ready = self.ready
         self.current = NOBODY
         task.since = self.now
+        following: Task[Any] | None = None
         try:
-            self.quota = quota = self.quota - 1
-            if quota < 0:
-                self.poll_now()
-            while not ready:
-                self.idle()
-            following = ready.popleft()
-        except RecursionError:
-            # Nothing was popped (law 3). Root has the depth that this task lacks.
-            self.root.switch()
-        else:
-            # From here on only C calls no deeper than popleft. ``following`` is cleared, or a
-            # parked task would keep the one it switched to alive after its end.
-            if following is not task:
-                glet = following.glet
-                if glet is None:
-                    self.newborn = following
-                    glet = self.idle_workers.pop() if self.idle_workers else self.root
-                following = None  # type: ignore[assignment]
-                glet.switch()
-        self.current = task
+            try:
+                while not ready:
+                    self.idle()
+                following = ready[0]
+                ready.popleft()
+            except RecursionError:
+                # Nothing was popped (law 3). Root has the depth that this task lacks.
+                self.root.switch()
+            except BaseException:
+                # A signal handler of the program's raised here.
+                if following is not None and following not in ready:
+                    ready.appendleft(following)
+                raise
+            else:
+                # From here on only a C call no deeper than popleft, and none before the switch:
+                # neither a RecursionError nor a handler that raises can lose the popped task.
+                # ``following`` is cleared, or a parked task would keep the one it switched to
+                # alive after its end.
+                if following is not task:
+                    glet = following.glet
+                    if glet is None:
+                        self.newborn = following
+                        idle = self.idle_workers
+                        if idle:
+                            glet = idle[-1]
+                            del idle[-1]
+                        else:
+                            glet = self.root
+                    following = None
+                    glet.switch()
+        finally:
+            self.current = task
         return task.trouble
 
     def settle(self, task: Task[Any], deadline: int) -> Literal[False]:
@@ -248,20 +283,33 @@ class Hub:
         return False
 
     def yield_now(self) -> None:
-        """Let every task that is ready now run first."""
+        """Let every task that is ready now run first (``spawning.yield_now`` after its checks)."""
         task = self.prepare()
-        self.ready.append(task)
+        self.go_round(task)
+
+    def go_round(self, task: Task[Any]) -> None:
+        """Put ``task`` at the end of the run queue and park it. Charged to the quota (law 7)."""
+        self.quota = quota = self.quota - 1
+        if quota < 0:
+            self.poll_now()
+        task.wait = YIELD
         try:
-            self.park(task)
+            self.ready.append(task)
+            trouble = self.park(task)
         except BaseException:
-            self.ready.remove(task)
+            if task in self.ready:
+                self.ready.remove(task)
             raise
+        finally:
+            task.wait = None
+        if trouble is not None:
+            self.settle(task, FAR)
 
     # -- polling: run by whichever task has nothing else to run -----------------------------------
 
     def poll_now(self) -> None:
         """Look at the kernel and the inbox without blocking (law 7)."""
-        self.parks += QUOTA - self.quota
+        self.spent += QUOTA - self.quota
         self.quota = QUOTA
         self.now = self.timers.clock()
         if self.inbox:
@@ -274,6 +322,15 @@ class Hub:
             raise
         except BaseException as error:
             self.fail(error)
+
+    def refilled(self) -> None:
+        """The run queue was added to, on this thread, and that is not yet all."""
+        if self.sleeping:
+            # A finaliser or signal handler struck between the last look and the sleep.
+            self.nudge()
+        elif self.quota < 0 and self.current is not NOBODY:
+            # Not out of hub code, which may be reading the last poll's events at this moment.
+            self.poll_now()
 
     def idle(self) -> None:
         """Nothing is ready: sleep in the kernel until something may be."""
@@ -293,21 +350,21 @@ class Hub:
                 return
             if self.fleet and self.take_unstarted():
                 return
-            self.parks += QUOTA - self.quota
+            self.spent += QUOTA - self.quota
             self.quota = QUOTA
             flat = self.epoll.poll(self.idle_ms)
+            self.sleeping = False
+            self.now = self.timers.clock()
+            if flat:
+                self.deliver(flat)
+            else:
+                self.nothing_came()
         except RecursionError:
             raise
         except BaseException as error:
             self.fail(error)
-            return
         finally:
             self.sleeping = False
-        self.now = self.timers.clock()
-        if flat:
-            self.deliver(flat)
-        else:
-            self.nothing_came()
 
     def deliver(self, flat: list[int]) -> None:
         """Note each event on its pollable and ready who waits there. C calls only (law 3)."""
@@ -321,6 +378,20 @@ class Hub:
             pollable = table[fd]
             if pollable.generation != generation:
                 continue  # the number was closed after the kernel reported it
+            if events == _PLAIN and pollable.writable:
+                # By far the most frequent: data came, and OUT is reported beside it.
+                waiter = pollable.reader
+                if waiter is not None:
+                    pollable.reader = waiter.wait = None
+                    ready.append(waiter)
+                    continue
+            if events == _PLAIN and pollable.writable:
+                # By far the most frequent: data came, and OUT is reported beside it.
+                waiter = pollable.reader
+                if waiter is not None:
+                    pollable.reader = waiter.wait = None
+                    ready.append(waiter)
+                    continue
             if events & _CLOSED:
                 pollable.hup = True
                 pollable.readable = YES
@@ -348,12 +419,14 @@ class Hub:
     def nothing_came(self) -> None:
         """The hub slept and nothing arrived: is there anything that could?"""
         if self.watchers:
-            self.ready.append(self.watchers.popleft())
+            watcher = self.watchers.popleft()
+            watcher.wait = None
+            self.ready.append(watcher)
         elif self.autojump is not None and self.autojump():
             self.ready.append(self.root_task)
         else:
-            self.idle_ms = -1
             report = deadlock.find(self)
+            self.idle_ms = -1
             if report is not None:
                 self.to_main(report)
 
@@ -365,6 +438,10 @@ class Hub:
             pollable.reader = self.root_task
         if self.interrupts is not None:
             self.interrupts.drain()
+        if self.unarmed is not None:
+            task, self.unarmed = self.unarmed, None
+            if task.deadline != FAR:
+                self.timers.arm(task, task.deadline)
         self.timers.expire()
         if self.crowded:
             crowded, self.crowded = self.crowded, []
@@ -380,7 +457,10 @@ class Hub:
 
     def to_main(self, error: BaseException) -> None:
         """Raise ``error`` in the main task, at its present or else its next wait."""
-        if not self.main.abandon_wait(error):
+        main = self.main
+        if main.wait is YIELD and main.trouble is None:
+            main.trouble = error  # it stands in the run queue already
+        elif not main.abandon_wait(error):
             self.inbox.append(partial(self.to_main, error))
 
     def fail(self, error: BaseException) -> None:
@@ -388,15 +468,19 @@ class Hub:
 
         Events may have been lost with it: every registration is asked anew.
         """
+        self.inbox.append(partial(self.recover, error))  # one step, for root: poll_now sees it
+
+    def recover(self, error: BaseException) -> None:
+        """What ``fail`` asked for. Root only."""
         if interrupt.raised_by_hub(error):
             broken = HubError(f"the hub of {self.thread.name} failed: {error!r}")
             broken.__cause__ = error
             error = broken
         for pollable in set(self.table):
             if pollable is not VACANT:
-                pollable.reask(self)
+                with suppress(OSError):  # closed behind our back
+                    pollable.reask(self)
         self.to_main(error)
-        self.ready.append(self.root_task)
 
     # -- from other threads ----------------------------------------------------------------------
 
@@ -495,14 +579,21 @@ class Hub:
             self.idle_workers.pop().switch()
         for worker in list(self.workers):
             worker.throw(GreenletExit)
+        for pollable in self.table:
+            task = pollable.reader
+            if task is not None and task.glet is None and task.args:
+                task.args[0].close()  # a detached connection: only this slot holds it
         self.release()
+        # Nothing takes the fast paths any more: neither this greenlet's nor its sockets'.
+        self.current = NOBODY
+        self.creator.__dict__.pop("task", None)
         if getattr(local, "hub", None) is self:
             del local.hub, local.guard
 
     def release(self) -> None:
         """Give back what the process holds for this hub: fds, the signal wake-up, its entry."""
         self.closed = True
-        if self in hubs:
+        if self in (hubs or ()):  # None while the interpreter exits
             hubs.remove(self)
         if self.interrupts is not None:
             self.interrupts.uninstall()
@@ -525,29 +616,36 @@ class _Guard:
 def root_main(hub: Hub, creator: greenlet) -> None:
     """Root: bears workers, does the chores, and runs what is next when a worker has died."""
     creator.switch()
+    while not hub.closed:
+        try:
+            root_work(hub)
+        except BaseException as error:
+            hub.fail(error)
+
+
+def root_work(hub: Hub) -> None:
+    """Root's loop. Pops without a call, as ``park``: a handler that raises loses no task."""
     ready = hub.ready
+    idle = hub.idle_workers
     while not hub.closed:
         if hub.newborn is not None:
             Worker(worker_main, hub.root).switch(hub)
             continue
         hub.current = NOBODY
-        try:
-            hub.chores()
-        except BaseException as error:
-            hub.fail(error)
+        hub.chores()
         while not ready:
             hub.idle()
-        following = ready[0]
-        if following.glet is None:
-            hub.newborn = ready.popleft()
-            following = None  # type: ignore[assignment]
-            if hub.idle_workers:
-                hub.idle_workers.pop().switch()
+        glet = ready[0].glet
+        if glet is None:
+            hub.newborn = ready[0]
+            del ready[0]
+            if idle:
+                glet = idle[-1]
+                del idle[-1]
+                glet.switch()
         else:
-            following = None  # type: ignore[assignment]
-            glet = ready.popleft().glet
+            del ready[0]
             if glet is not hub.root:
-                assert glet is not None
                 glet.switch()
 
 

@@ -32,13 +32,14 @@ from __future__ import annotations
 import select
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from greenlet import getcurrent
 
 from ..errors import NotPollable
-from ..sys.epoll import EPOLLET, EPOLLIN, EPOLLOUT, EPOLLRDHUP
+from ..sys.epoll import EPOLLET, EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLRDHUP
 from .local import local, this_hub
 from .task import NOBODY
 from .timers import FAR
@@ -55,8 +56,9 @@ NO, YES, PERHAPS = 0, 1, 2
 
 READ = EPOLLIN
 WRITE = EPOLLOUT
-INTEREST = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET
+INTEREST = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI | EPOLLET
 _VERB = {READ: "read", WRITE: "write"}
+_LEVEL = {READ: select.POLLIN | select.POLLPRI | select.POLLRDHUP, WRITE: select.POLLOUT}
 
 
 class Pollable:
@@ -104,11 +106,15 @@ class Pollable:
         self.reader = task
         task.wait = self
         try:
-            if hub.park(task) is not None:
-                hub.settle(task, FAR)
-        finally:
+            trouble = hub.park(task)
+        except BaseException:
             if self.reader is task:
-                self.reader = task.wait = None
+                self.reader = None
+            task.wait = task.trouble = None
+            self.readable = YES  # an edge may have been handed to it
+            raise
+        if trouble is not None:
+            hub.settle(task, FAR)
 
     def wait_write(self) -> None:
         """Park until a write is worth another try."""
@@ -161,7 +167,7 @@ class Pollable:
         """Ask the kernel, level-triggered, whether a read would find something."""
         if self.ask is None:
             poller = select.poll()
-            poller.register(self.fd, select.POLLIN | select.POLLPRI | select.POLLRDHUP)
+            poller.register(self.fd, _LEVEL[READ])
             self.ask = poller.poll
         if self.ask(0):
             return True
@@ -170,7 +176,7 @@ class Pollable:
 
     def filled(self) -> None:
         """A write met EAGAIN or was cut short."""
-        if self.is_mine():
+        if self.is_mine() or self.hub.closed:
             self.writable = False
 
     def more_to_read(self) -> None:
@@ -278,7 +284,9 @@ class Pollable:
         if self.generation < 0 or hub.closed:
             return
         if hub.table[self.fd] is self:
-            hub.epoll.remove(self.fd)
+            # The number may have been closed behind our back; closing it again will say so.
+            with suppress(OSError):
+                hub.epoll.remove(self.fd)
             hub.table[self.fd] = VACANT
         self._soon(self.wake_all)
 
@@ -359,11 +367,15 @@ class RemoteSeat(Seat):
             self.offer()  # closed meanwhile
             return
         poller = select.poll()
-        poller.register(pollable.fd, self.direction | EPOLLRDHUP)
+        poller.register(pollable.fd, _LEVEL[self.direction])
         if poller.poll(0):
             self.offer()
+            return
+        if self.direction == WRITE:
+            pollable.writable = False  # or the coming edge would be taken for no news
         else:
-            pollable.seat(self)
+            pollable.drained()
+        pollable.seat(self)
 
     def offer(self) -> bool:
         if not self.claim.acquire(blocking=False):

@@ -39,6 +39,8 @@ def spawn(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Task[T]:
     site = (frame.f_code, frame.f_lasti)
     task = new_task(hub, fn, args, kwargs or None, copy_context(), site)
     hub.ready.append(task)
+    if hub.sleeping:
+        hub.refilled()
     return task
 
 
@@ -58,15 +60,15 @@ def sleep(seconds: float) -> None:
 def yield_now() -> None:
     """Let every task that is ready now run before this one goes on. Raises Cancelled."""
     try:
-        task = getcurrent().task  # type: ignore[attr-defined]
+        me = getcurrent()
+        task = me.task  # type: ignore[attr-defined]
         hub = task.hub
-        if hub.current is not task or task.scope is not None:
+        if hub.current is not task or task.glet is not me or task.scope is not None:
             hub.prepare()
     except AttributeError:
         hub = this_hub()
         task = hub.prepare()
-    hub.ready.append(task)
-    hub.park(task)
+    hub.go_round(task)
 
 
 def current() -> Task[Any]:

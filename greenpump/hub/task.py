@@ -320,7 +320,8 @@ def new_task(
 
 def _make_nobody() -> Task[Any]:
     nobody: Task[Any] = _new(Task)
-    nobody.glet = nobody.scope = None
+    nobody.glet = nobody.scope = nobody.error = None
+    nobody.done = True  # there is nothing to cancel or to join
     nobody.name = "nobody (hub code)"
     return nobody
 

@@ -2,7 +2,8 @@
 
 Invariants
 ----------
-1. ``task.wait`` is not None exactly while the task is parked and registered with that wait.
+1. ``task.wait`` is not None exactly while the task is parked and registered with that wait
+   (or marked YIELD: in the run queue by its own will).
 2. Whoever wakes a task first takes it out of the place where it was registered (the pollable's
    slot, a mutex's queue), clears ``task.wait`` and only then readies the task. So a task is
    readied once, and a wait ends in exactly one way: by its event, its deadline, or a cancel.
@@ -45,7 +46,18 @@ class Sleep:
         return "sleep"
 
 
+class Yield:
+    """The mark of a task that stands in the run queue by its own will: nothing to abandon."""
+
+    def abandon(self, task: Task[object]) -> bool:
+        return False
+
+    def reason(self, task: Task[object]) -> str:
+        return "ready"
+
+
 SLEEP = Sleep()
+YIELD = Yield()
 
 
 def wake(task: Task[object]) -> None:
@@ -54,5 +66,9 @@ def wake(task: Task[object]) -> None:
     hub = task.hub
     if getattr(local, "hub", None) is hub:
         hub.ready.append(task)
+        # Tasks that wake each other for ever keep the run queue full: law 7.
+        hub.quota = quota = hub.quota - 1
+        if quota < 0 or hub.sleeping:
+            hub.refilled()
     else:
         hub.post(task)

@@ -51,7 +51,13 @@ def worker_main(hub: Hub) -> None:
         me.gr_context = task.context
         task.glet = me
         hub.current = task
-        run_task(hub, task)
+        try:
+            run_task(hub, task)
+        except GreenletExit:
+            raise
+        except BaseException as error:
+            # A signal handler of the program's raised while the end was being recorded.
+            task_failed(hub, task, error)
         hub.current = nobody
         me.task = task = None
         if hub.quota < 0:
@@ -60,13 +66,17 @@ def worker_main(hub: Hub) -> None:
             hub.idle()
         if ready[0].glet is None:
             hub.quota -= 1
-            task = ready.popleft()
+            task = ready[0]
+            del ready[0]
             continue
         if len(idle) >= hub.max_idle_workers:
             break
         me.gr_context = None
         idle.append(me)
-        ready.popleft().glet.switch()  # type: ignore[union-attr]
+        glet = ready[0].glet
+        del ready[0]
+        assert glet is not None
+        glet.switch()
         task = hub.newborn
         hub.newborn = None
         if task is None:

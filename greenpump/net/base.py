@@ -240,7 +240,7 @@ class BaseSocket(_stdlib.socket):
             except BlockingIOError:
                 pass
         while True:
-            self._fill(pollable)
+            pollable.filled()
             self._wait(pollable, WRITE, until, call.__name__)
             try:
                 result = call(self, *args, **kwargs)
@@ -268,12 +268,6 @@ class BaseSocket(_stdlib.socket):
         hub.quota = quota = hub.quota - 1
         if quota < 0:
             pollable.charge()
-
-    def _fill(self, pollable: Pollable) -> None:
-        """A send met EAGAIN or was cut short: not writable before the next edge."""
-        if pollable.hub.closed:
-            pollable.register(this_hub())
-        pollable.filled()
 
     def _until(self, direction: int, name: str) -> int:
         """The deadline of an operation that starts now, from its timeout; FAR if it has none.

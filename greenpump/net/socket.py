@@ -159,7 +159,7 @@ class Socket(Streams, Messages, Detachable, Options):
             try:
                 return _send(self, data, flags)
             except BlockingIOError:
-                self._fill(pollable)
+                pollable.filled()
         memoryview(data).release()  # the stdlib's error for what is no buffer, before any wait
         if flags & _stdlib.MSG_DONTWAIT:
             return _send(self, data, flags)
@@ -180,7 +180,7 @@ class Socket(Streams, Messages, Detachable, Options):
             try:
                 sent = _send(self, data, flags)
             except BlockingIOError:
-                self._fill(pollable)
+                pollable.filled()
             else:
                 if type(data) is bytes and sent == len(data):
                     return
@@ -202,7 +202,7 @@ class Socket(Streams, Messages, Detachable, Options):
             with whole.cast("B") as view:
                 while sent < size:
                     if sent and not self._records:
-                        self._fill(self._pollable)  # cut short: a further attempt would be in vain
+                        self._pollable.filled()  # cut short: a further attempt would be in vain
                     with view[sent:] as rest:
                         if once:
                             sent += _send(self, rest, flags)
@@ -256,7 +256,7 @@ class Socket(Streams, Messages, Detachable, Options):
                     raise
             self._pause(WRITE, until, pause, "connect")
             pause = min(2 * pause, LONGEST_PAUSE)
-        self._fill(pollable)
+        pollable.filled()
         connected = False
         while not connected:
             self._wait(pollable, WRITE, until, "connect")

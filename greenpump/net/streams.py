@@ -185,7 +185,8 @@ class Streams(BaseSocket):
         that is closed while bytes of the peer lie unread is reset, and the peer may lose what it
         has not read yet. With ``linger``, in seconds, it first ends its own side, then parks and
         drops what still comes until the peer has ended too, for ``linger`` seconds at most; 0 is
-        ``abort``. Files of ``makefile`` keep the fd open until they are closed.
+        ``abort``. Files of ``makefile`` keep the fd open until they are closed. (SO_LINGER with a
+        time, set by hand, blocks the thread: the kernel heeds it on a non-blocking fd too.)
 
         Source: socket.socket.close; RFC 9112 §9.6 for the lingering.
         """

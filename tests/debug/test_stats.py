@@ -41,7 +41,7 @@ def test_it_counts_what_a_hub_has() -> None:
     assert (after.timers, after.fds) == (before.timers, before.fds)
     assert after.workers == after.idle_workers
     assert after.polls > before.polls
-    assert after.parks > before.parks
+    assert after.charged > before.charged
     assert after.events > before.events
 
 
