@@ -30,7 +30,7 @@ def hub() -> Iterator[Hub]:
     hub = this_hub()
     yield hub
     left = [repr(task) for task in hub.live_tasks()]
-    registered = registrations(hub)
+    registered = [] if hub.closed else registrations(hub)  # a closed hub's are gone with its epoll
     deadline = hub.timers.next_deadline()
     now = hub_or_none()
     if now is not None:

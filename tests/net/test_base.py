@@ -372,6 +372,43 @@ def test_a_socket_that_is_dropped_leaves_no_registration(hub: Hub) -> None:
         assert registrations(hub) == []
 
 
+def test_a_number_closed_behind_our_back(hub: Hub) -> None:
+    a, b = socketpair()
+    with b:
+        task = spawn(a.recv, 1)
+        wait_all_parked()
+        os.close(a.fileno())
+        with pytest.raises(OSError) as info:
+            a.close()
+        assert info.value.errno == EBADF
+        error = task.exception()
+        assert isinstance(error, OSError)
+        assert error.errno == EBADF
+        assert registrations(hub) == []
+
+
+def test_a_socket_outlives_its_hub(hub: Hub) -> None:
+    a, b = socketpair()
+    with a, b:
+        reading = spawn(a.recv, 10)
+        wait_all_parked()
+        b.sendall(b"first")
+        assert reading.result() == b"first"
+        hub.close()
+        reading = spawn(a.recv, 10)
+        wait_all_parked()
+        b.sendall(b"second")
+        assert reading.result() == b"second"
+        b.sendall(b"third")
+        assert a.recv(10) == b"third"
+        fill(a)
+        sending = spawn(a.sendall, b"x")
+        wait_all_parked()
+        while len(b.recv(1 << 20)) > 1 and not sending.done:
+            pass
+        sending.result()
+
+
 def test_a_socket_that_was_never_made_is_dropped_quietly() -> None:
     with pytest.raises(ValueError, match="negative file descriptor"):
         Socket(fileno=-1)
@@ -433,6 +470,25 @@ def _empty(sock: Socket) -> bool:
     except BlockingIOError:
         return True
     return False
+
+
+@pytest.mark.parametrize("half_closed", [False, True])
+def test_a_task_of_another_hub_writes(half_closed: bool) -> None:
+    a, b = socketpair()
+    with a, b:
+        first = spawn(a.recv, 1)
+        wait_all_parked()  # this hub owns it, and takes it for writable
+        if half_closed:
+            b.shutdown(socket.SHUT_WR)
+            assert first.result() == b""
+        join = in_thread(lambda: a.sendall(bytes(3_000_000)))
+        while first.hub.table[a.fileno()].crowd is None:
+            yield_now()  # it sits there: it is not woken again and again for the half-close
+        b.recv_exactly(3_000_000)
+        assert join() is None
+        if not half_closed:
+            b.sendall(b"x")
+            assert first.result() == b"x"
 
 
 def test_a_deadline_reaches_a_task_of_another_hub() -> None:

@@ -6,6 +6,7 @@ import contextvars
 import gc
 import socket
 import threading
+import tracemalloc
 import weakref
 from errno import EBADF
 from typing import Any
@@ -260,3 +261,37 @@ def test_many_at_once() -> None:
     wait_all_parked()
     assert handler.seen.count(b"x") == 900
     assert handler.seen.count(b"") == 300
+
+
+def test_the_end_of_the_hub_closes_it(hub: Hub) -> None:
+    a, b = socketpair()
+    handler = Handler()
+    b.detach_until_readable(handler)
+    del b
+    hub.close()
+    with a:
+        assert a.recv(1) == b""
+    assert handler.seen == []
+
+
+def test_what_an_idle_connection_costs() -> None:
+    handler = Handler()
+    peers, fds = [], []
+    for _ in range(400):
+        theirs, ours = socket.socketpair()
+        peers.append(theirs)
+        fds.append(ours.detach())
+    this_hub().make_room(max(fds))
+    tracemalloc.start()
+    try:
+        for fd in fds:
+            Socket(fileno=fd).detach_until_readable(handler)
+        wait_all_parked()
+        cost = tracemalloc.get_traced_memory()[0] / len(fds)
+    finally:
+        tracemalloc.stop()
+    for peer in peers:
+        peer.close()
+    wait_all_parked()
+    assert cost < 700
+    assert handler.seen == [b""] * len(fds)

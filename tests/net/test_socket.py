@@ -112,6 +112,23 @@ def test_nothing_starves_beside_a_socket_that_is_always_ready() -> None:
             other.join()
 
 
+def test_a_read_that_stops_at_urgent_data_leaves_the_rest_readable() -> None:
+    with listener() as sock, Socket() as client:
+        client.connect(sock.getsockname())
+        conn, _ = sock.accept()
+        with conn:
+            reading = spawn(conn.recv, 100)
+            wait_all_parked()
+            client.sendall(b"before")
+            assert reading.result() == b"before"
+            client.sendall(b"some")
+            client.send(b"!", socket.MSG_OOB)
+            client.sendall(b"more")
+            got = b""
+            while got != b"somemore":
+                got += conn.recv(100)
+
+
 # -- several tasks on one socket -----------------------------------------------------------------
 
 
