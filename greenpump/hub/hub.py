@@ -426,8 +426,9 @@ class Hub:
             self.ready.append(self.root_task)
         else:
             report = deadlock.find(self)
-            self.idle_ms = -1
-            if report is not None:
+            if report is None:
+                self.idle_ms = -1
+            else:
                 self.to_main(report)
 
     # -- root's side -----------------------------------------------------------------------------

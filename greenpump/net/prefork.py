@@ -42,7 +42,7 @@ __all__ = ["supervise"]
 
 FIRST_BACKOFF: Final = 0.1
 LONGEST_BACKOFF: Final = 10.0
-"""Seconds before a worker that died is replaced; doubled each time it dies within LONGEST_BACKOFF."""
+"""Seconds before a worker that died is replaced; doubled for one that lived no longer than that."""
 KILL_AFTER: Final = 2.0
 """Seconds after the grace that a worker has for its clean-up."""
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -106,7 +106,7 @@ class _Fleet:
         self._work = work
         self._ours = ours
         self._theirs = theirs
-        self._keepers: list[Task[None]] = []
+        self._keepers: dict[int, Task[None]] = {}
         self._live: dict[int, Pidfd] = {}
         self._stopping = False
 
@@ -114,30 +114,31 @@ class _Fleet:
         for number in range(count):
             keeper = spawn(self._keep, number)
             keeper.name = f"keeper of worker {number}"
-            self._keepers.append(keeper)
+            self._keepers[number] = keeper
 
     def stop(self, grace: float) -> None:
         """Have the workers end, and wait for them."""
         self._stopping = True
         self._signal(signal.SIGTERM)
+        for number, keeper in self._keepers.items():
+            if number not in self._live:
+                keeper.cancel("the server stops")  # it only waits to replace a worker
         try:
             with move_on_after(grace + KILL_AFTER):
-                self._await_end()
+                self._join()
         finally:
-            for pid in self._live:
+            for worker in self._live.values():
                 log.error(
-                    "worker pid %d was killed: it had not ended %g s after SIGTERM",
-                    pid,
+                    "worker pid %d is killed: it has not ended %g s after SIGTERM",
+                    worker.pid,
                     grace + KILL_AFTER,
                 )
             self._signal(signal.SIGKILL)
             with shield():
-                self._await_end()
+                self._join()
 
-    def _await_end(self) -> None:
-        for keeper in self._keepers:
-            if not self._live:
-                keeper.cancel("the server stops")  # it only waits to replace a worker
+    def _join(self) -> None:
+        for keeper in self._keepers.values():
             keeper.join()
 
     def _signal(self, signum: int) -> None:
@@ -151,11 +152,11 @@ class _Fleet:
         """Start worker ``number`` and replace it for as long as the server runs."""
         backoff = FIRST_BACKOFF
         clock = this_hub().timers.clock
-        while not self._stopping:
+        while not self._over():
             born = clock()
             how = self._run_worker(number)
             lived = (clock() - born) / 1e9
-            if self._stopping:
+            if self._over():
                 return
             if lived > LONGEST_BACKOFF:
                 backoff = FIRST_BACKOFF
@@ -165,6 +166,9 @@ class _Fleet:
             sleep(backoff)
             backoff = min(2 * backoff, LONGEST_BACKOFF)
 
+    def _over(self) -> bool:
+        return self._stopping
+
     def _run_worker(self, number: int) -> str:
         """Fork a worker and wait for its end; what became of it, for the log."""
         try:
@@ -172,7 +176,7 @@ class _Fleet:
         except OSError as error:
             return f"could not be forked ({error})"
         worker = Pidfd(pid)
-        self._live[pid] = worker
+        self._live[number] = worker
         ended = Pollable(worker.fileno())
         try:
             while (result := worker.try_wait()) is None:
@@ -180,7 +184,7 @@ class _Fleet:
         finally:
             ended.close()
             worker.close()
-            del self._live[pid]
+            del self._live[number]
         if result.si_code == os.CLD_EXITED:
             return f"(pid {pid}) ended with status {result.si_status}"
         return f"(pid {pid}) was ended by {signal.Signals(result.si_status).name}"
@@ -199,14 +203,15 @@ class _Fleet:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     @calls_user_code
-    def _be_worker(self, number: int, signals: set[signal.Signals]) -> None:
+    def _be_worker(self, number: int, signals: set[Any]) -> None:
         """The child's whole life."""
         status = 1
         try:
             _leave_hub()
+            hub = this_hub()
             self._ours.close()
             with move_on_after() as scope:
-                handle = _canceller(this_hub(), scope)
+                handle = _canceller(hub, scope)
                 for signum in _SIGNALS:
                     signal.signal(signum, handle)
                 signal.pthread_sigmask(signal.SIG_SETMASK, signals)

@@ -30,7 +30,7 @@ from typing import Any, Final, Literal
 
 from ..hub import threads
 from ..hub.interrupt import calls_user_code
-from ..hub.local import this_hub
+from ..hub.local import fleet, this_hub
 from ..hub.scope import Scope, move_on_after, shield
 from ..hub.spawning import spawn, yield_now
 from ..hub.task import FREE_THREADED, Task
@@ -82,12 +82,12 @@ def serve(
     limit: int | None = None,
     grace: float = 10.0,
 ) -> None:
-    """Listen on ``addr`` and run ``handler(conn, peer)`` in a task of its own per connection. Parks.
+    """Listen on ``addr`` and run ``handler(conn, peer)`` in a task for each connection. Parks.
 
-    ``addr`` is what ``listen`` takes, or a listening socket (to know the port: ``listen(("", 0))``).
+    ``addr`` is what ``listen`` takes, or a listening socket (``listen((host, 0))`` tells its port).
     TCP_NODELAY is set unless a listener was given without. The connection is closed when its
-    handler ends; after ``conn.detach_until_readable(fn)`` it isn't, and the server knows nothing of
-    it any more (nor do ``limit`` and ``grace`` count it). An error of a handler goes to
+    handler ends; after ``conn.detach_until_readable(fn)`` it isn't: it is ``fn``'s then, and
+    neither ``limit`` nor ``grace`` counts it. An error of a handler goes to
     ``greenpump.excepthook`` and harms nothing else.
 
     ``limit`` is how many connections may be open at once; further ones wait in the backlog. Hubs
@@ -233,7 +233,7 @@ def _serve_on_hubs(
         return
     available = threads.hubs()
     if len(available) < n:
-        if len(available) > 1 or available[0].fleet:
+        if fleet:
             raise RuntimeError(
                 f"serve(hubs={n}) needs run(main, hubs={n}); this run has {len(available)}"
             )
@@ -252,15 +252,18 @@ def _serve_on_hubs(
         try:
             for hub, server in zip(others, servers[1:], strict=False):
                 tasks.append(threads.spawn_on(hub, _run_with, server, together, errors))
-            servers[0].run()
+            servers[0].accept_all()
         finally:
-            with shield():
-                for task in tasks:
-                    task.cancel("the server stops")
-                for task in tasks:
-                    task.join()
-            for each in listeners[1:]:
-                each.close()
+            for task in tasks:
+                task.cancel("the server stops")
+            try:
+                servers[0].end()
+            finally:
+                with shield():
+                    for task in tasks:
+                        task.join()
+                for each in listeners[1:]:
+                    each.close()
     if errors:
         raise errors[0]
 
@@ -294,14 +297,34 @@ class Server:
     def run(self) -> None:
         """Accept until cancelled, or until the listener is closed; then end the handlers."""
         try:
-            while self.listener.fileno() >= 0:
-                if self.limit is not None and len(self._live) >= self.limit:
-                    self._await_an_end(f"one of {self.limit} connections (limit) to end")
-                else:
-                    self._accept()
+            self.accept_all()
         finally:
-            self.listener.close()
-            self._end_handlers()
+            self.end()
+
+    def accept_all(self) -> None:
+        while self.listener.fileno() >= 0:
+            if self.limit is not None and len(self._live) >= self.limit:
+                self._await_an_end(f"one of {self.limit} connections (limit) to end")
+            else:
+                self._accept()
+
+    def end(self) -> None:
+        """Accept no more; give the handlers their grace, then cancel and join them."""
+        self.listener.close()
+        try:
+            with shield(self.grace):
+                while self._live:
+                    self._await_an_end(f"{len(self._live)} handlers to end")
+        finally:
+            with shield():
+                tasks = list(self._live.values())
+                for task in tasks:
+                    task.cancel("the server stops")
+                for task in tasks:
+                    task.join()
+            for conn in self._live:  # those whose handlers never ran
+                conn.close()
+            self._live.clear()
 
     def _accept(self) -> None:
         try:
@@ -345,23 +368,6 @@ class Server:
         seconds, self._pause = self._pause, min(2 * self._pause, LONGEST_PAUSE)
         self._await_an_end("fds or memory to accept with", this_hub().timers.after(seconds))
         self._quiet_until = clock() + int(EPISODE * 1e9)
-
-    def _end_handlers(self) -> None:
-        """Give the handlers their grace, then cancel and join them."""
-        try:
-            with shield(self.grace):
-                while self._live:
-                    self._await_an_end(f"{len(self._live)} handlers to end")
-        finally:
-            with shield():
-                tasks = list(self._live.values())
-                for task in tasks:
-                    task.cancel("the server stops")
-                for task in tasks:
-                    task.join()
-            for conn in self._live:  # those whose handlers never ran
-                conn.close()
-            self._live.clear()
 
     def _await_an_end(self, why: str, deadline: int = FAR) -> None:
         """Park until a handler ends or the deadline passes."""
