@@ -51,12 +51,15 @@ log = logging.getLogger("greenpump.serve")
 _inherited: list[Hub] = []
 
 
-def supervise(work: Callable[[int], None], count: int, grace: float) -> None:
+def supervise(
+    work: Callable[[int], None], count: int, grace: float, stops: Callable[[], None]
+) -> None:
     """Run ``work(number)`` in ``count`` forked processes, replacing those that end; parks.
 
     It ends like ``serve``: by cancel or Ctrl-C, and, in a main thread where nobody handles it, by
     SIGTERM, after which it returns. Workers get SIGTERM, and SIGKILL two seconds after ``grace``.
-    In a worker SIGTERM and SIGINT cancel ``work``.
+    In a worker SIGTERM and SIGINT cancel ``work``. ``stops()`` is called when the end begins: what
+    the supervisor keeps open for a next worker (a listener!) is to be closed then, not after it.
     """
     ours, theirs = socketpair()
     with ours, theirs:
@@ -66,6 +69,7 @@ def supervise(work: Callable[[int], None], count: int, grace: float) -> None:
                 fleet.start(count)
                 sleep(math.inf)
             finally:
+                stops()
                 with shield():
                     fleet.stop(grace)
 

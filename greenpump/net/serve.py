@@ -142,11 +142,14 @@ def serve(
                     other.close()
             _serve_on_hubs(handler, listeners[number], n_hubs, limits[number], grace)
 
-        try:
-            supervise(work, len(listeners), grace)
-        finally:
+        def close_all() -> None:
             for each in listeners:
                 each.close()
+
+        try:
+            supervise(work, len(listeners), grace, close_all)
+        finally:
+            close_all()
     finally:
         listener.close()
         if path is not None:
