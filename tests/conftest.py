@@ -89,6 +89,13 @@ def leaked_fds(before: dict[int, str]) -> dict[int, str]:
     }
 
 
+def retire_idle_threads() -> None:
+    """End the pool threads that wait for the next offload: by themselves they stay for a while."""
+    offload = sys.modules.get("greenpump.offload")
+    if offload is not None:
+        offload.retire_idle()
+
+
 def leaked_threads(before: set[int]) -> dict[int, str]:
     """The threads started since, with a name: Python's where it has one, else the kernel's."""
     new = os_threads() - before
@@ -126,6 +133,8 @@ def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     if request.node.stash.get(FAILED, False):
         return  # its traceback holds its locals; one failure is enough to say
+    if os_threads() != threads:
+        retire_idle_threads()
     left_fds, left_threads = leaked_fds(fds), leaked_threads(threads)
     if not left_fds and not left_threads:
         return

@@ -51,13 +51,16 @@ def test_thread():
 def test_clean(tmp_path):
     with socket.create_server(("127.0.0.1", 0)): pass
     thread = threading.Thread(target=int); thread.start(); thread.join()
+def test_a_hub_and_an_idle_pool_thread_may_stay():
+    from greenpump import offload
+    assert offload(threading.current_thread) is not threading.current_thread()
 def test_fails_once():
     end = os.dup(0)
     assert end < 0
 """,
         tmp_path,
     )
-    assert "1 failed, 5 passed, 4 errors" in run.stdout, run.stdout
+    assert "1 failed, 6 passed, 4 errors" in run.stdout, run.stdout
     for line in (
         "left behind (2 socket):",
         "-> socket:[",
