@@ -10,6 +10,11 @@ A signal that the kernel delivers to another thread, or just before ``epoll_wait
 asleep; ``signal.set_wakeup_fd`` has C code write a byte to a socketpair then (an eventfd refuses
 writes of one byte), and that wakes it.
 
+Other signals' handlers are the program's, and CPython runs them wherever it is. One that raises, as
+SIGTERM's that calls ``sys.exit()``, leaves the hub in order; in hub code its exception goes to the
+main task, or to the task that was about to go on, and it may take along a wake-up that was on its
+way. So raise there to end the program; for all else have the handler spawn or cancel a task.
+
 Rejected: raising wherever it lands (under a storm of signals 199 of 200 tasks were lost); blocking
 SIGINT in hub code (two syscalls per park).
 """

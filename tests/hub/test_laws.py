@@ -326,9 +326,11 @@ INTERRUPTS = (KeyboardInterrupt, Oops)
 def yielder():
     while not stop:
         gp.yield_now()
-        if handled[0] != acked[0]:
-            acked[0] = handled[0]
-            os.write(ack_write, b"x")
+        seen = handled[0]
+        if seen != acked[0]:
+            # Interrupted between the two, it is said twice, which does no harm.
+            os.write(ack_write, seen.to_bytes(4, "big"))
+            acked[0] = seen
 
 def sleeper():
     while not stop:
@@ -376,24 +378,32 @@ for pair in pairs:
 sender = subprocess.Popen([sys.executable, "-c", '''
 import os, sys, time
 sys.stdin.readline()
-for _ in range(2000 if sys.argv[3] != "raise" else 1000):
+for sent in range(1, 2001 if sys.argv[3] != "raise" else 1001):
     os.kill(int(sys.argv[1]), int(sys.argv[2]))
     time.sleep(0.0004)
     if sys.argv[3] == "raise":  # one at a time: the next when all is well again
-        os.read(int(sys.argv[4]), 1)
+        while int.from_bytes(os.read(int(sys.argv[4]), 4), "big") < sent:
+            pass
 ''', str(os.getpid()), str(int(signum)), handler, str(ack_read)],
-    stdin=subprocess.PIPE, start_new_session=True, pass_fds=[ack_read])
+    stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, pass_fds=[ack_read])
+os.set_blocking(sender.stdout.fileno(), False)
+
+def storm_is_over():
+    # Not poll(): an interrupt in it may leave its lock taken.
+    try:
+        return os.read(sender.stdout.fileno(), 1) == b""
+    except BlockingIOError:
+        return False
 
 main_hits = [0]
 def wait_for_the_end():
     try:
-        while sender.poll() is None:
-            gp.sleep(0.001)
+        while not storm_is_over():
+            gp.yield_now() if handler == "raise" else gp.sleep(0.001)
         stop.append(1)
         for task in tasks:
-            # A handler that raises may take a wake-up along, but neither the task nor the hub.
             if handler == "raise":
-                task.cancel()
+                break  # it may have taken a wake-up along: see interrupt.py
             task.join()
         return True
     except INTERRUPTS:
@@ -413,6 +423,16 @@ sender.stdin.write(b"go\\n")
 sender.stdin.close()
 outer()
 sender.wait()
+if handler == "raise":
+    left, right = socket.socketpair()
+    left.setblocking(False)
+    fresh = [gp.spawn(gp.sleep, 0.001), gp.spawn(Pollable(left.fileno()).wait_read)]
+    right.send(b"x")
+    fresh += [gp.spawn(fresh[0].join), gp.spawn(gp.yield_now)]
+    print([task.join(20) for task in fresh], [task.exception() for task in fresh])
+    print(hub.root.dead, hub.current is hub.main, handled[0])
+    sys.stdout.flush()
+    os._exit(0)
 lost = [task for task in tasks if not task.done]
 failed = [task for task in tasks if task.done and task.exception() is not None]
 workers_left = [w.task for w in hub.workers if w.task is not None]
@@ -435,9 +455,10 @@ def test_law_4_a_storm_for_a_handler_of_the_program(program: Program) -> None:
     )
 
 
-def test_law_4_a_storm_for_a_handler_that_raises_leaves_the_hub_whole(program: Program) -> None:
+def test_law_4_handlers_that_raise_leave_the_hub_alive(program: Program) -> None:
+    # As SIGTERM's that calls sys.exit: one at a time, a thousand times, wherever it lands.
     ended = program(STORM, "SIGUSR1", "raise")
-    assert ended.stdout == "lost 0 failed [] left []\nsignals True main True\ncurrent True\n", ended
+    assert ended.stdout == f"{[True] * 4} {[None] * 4}\nFalse True 1000\n", ended
 
 
 # -- 5: a wait and its undoing are one construct ------------------------------------------------
@@ -622,7 +643,7 @@ def test_law_7_yielders_do_not_starve_a_socket(yielders: list[int]) -> None:
         task = gp.spawn(reader)
         for _ in range(2 * QUOTA):
             gp.yield_now()
-        assert not task.done
+        assert seen == []
         right.send(b"x")
         before = yielders[0]
         while not task.done:
@@ -712,7 +733,7 @@ def test_law_8_the_report_comes_also_near_the_recursion_limit(program: Program) 
                 seen.add(type(error).__name__)
         print(sorted(seen))
         """,
-        timeout=30,
+        timeout=10,
     )
     assert ended.stdout == "['Deadlock', 'RecursionError']\n", ended.stderr
 

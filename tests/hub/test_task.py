@@ -35,9 +35,7 @@ def unhandled(monkeypatch: pytest.MonkeyPatch) -> list[BaseException]:
 
 def test_a_result() -> None:
     task = gp.spawn(divmod, 7, 2)
-    assert not task.done
-    assert task.result() == (3, 1)
-    assert task.done
+    assert [task.done, task.result(), task.done] == [False, (3, 1), True]
     assert task.exception() is None
     assert task.join() is True
     assert not task.cancelled
