@@ -6,8 +6,9 @@ computation that releases the GIL.
 Invariants
 ----------
 1. A job is in exactly one place: ``_queue`` (all threads are busy), ``_running``, or done. It moves
-   under the pool's lock. A thread that has finished one looks into the queue under that lock before
-   it calls itself idle, so no job lies in the queue while a thread idles.
+   under the pool's lock. A thread that has run one looks into the queue under that lock before it
+   calls itself idle, so no job lies in the queue while a thread idles. Only then does it tell of
+   the job's end: who makes one call after the other needs one thread.
 2. The end of a call and the departure of its task race: whoever takes ``call.task`` under the lock
    has won. A result that lost is dropped, and a wake-up is never sent to a task that has left.
 3. ``hub.externals`` counts the tasks of a hub that wait for a call. Only its own thread writes it.
@@ -58,7 +59,10 @@ class Job(Protocol):
     """What a pool runs."""
 
     def run(self) -> None:
-        """Do it, and wake who waits. On a pool thread; must not raise."""
+        """Do it. On a pool thread; must not raise."""
+
+    def ended(self) -> None:
+        """It has been run: wake who waits. On the same thread; must not raise."""
 
     def lost(self) -> None:
         """A fork took the pool's threads away: tell who waits. In the child."""
@@ -170,16 +174,20 @@ class Pool:
 
     # -- for the pool's own threads ----------------------------------------------------------------
 
-    def _next_job(self, thread: _PoolThread, finished: Job) -> Job | None:
+    def _next_job(self, thread: _PoolThread) -> Job | None:
         """What ``thread`` is to run next; None: it idles from now on, until it is given a job."""
         with self._lock:
-            self._running.discard(finished)
             if not self._queue:
                 self._idle.append(thread)
                 return None
             job, _ = self._queue.popitem(last=False)
             self._running.add(job)
             return job
+
+    def _done(self, job: Job) -> None:
+        job.ended()
+        with self._lock:
+            self._running.discard(job)
 
     def _stand_down(self, thread: _PoolThread) -> bool:
         """An idle thread has waited long enough; False when it was given a job just now."""
@@ -222,7 +230,9 @@ class _PoolThread(Bystander):
         job, self._job = self._job, None
         while job is not None:
             job.run()
-            job = pool._next_job(self, job)
+            finished, job = job, pool._next_job(self)
+            pool._done(finished)
+            del finished
             if job is None:
                 if not self._given.acquire(timeout=LINGER):
                     if pool._stand_down(self):
@@ -266,7 +276,12 @@ class _Call(Generic[T]):
             self.error = error
         self.context = self.fn = None
         self.args, self.kwargs = (), {}
-        self._ended()
+
+    def ended(self) -> None:
+        with self.pool._lock:
+            task, self.task = self.task, None
+        if task is not None:
+            wake(task)
 
     def lost(self) -> None:
         task = self.task
@@ -275,7 +290,7 @@ class _Call(Generic[T]):
                 f"the process forked while {self.label} was offloaded: the thread that ran it is "
                 "the parent's, and what became of the call is known there only"
             )
-            self._ended()
+            self.ended()
 
     def outcome(self) -> T:
         """The call's result, once it has ended; or its error, raised."""
@@ -300,12 +315,6 @@ class _Call(Generic[T]):
         return f"offloaded call of {self.label}" + (
             f" (queued: all {self.pool.max_threads} threads are busy)" if queued else ""
         )
-
-    def _ended(self) -> None:
-        with self.pool._lock:
-            task, self.task = self.task, None
-        if task is not None:
-            wake(task)
 
 
 _pools: WeakSet[Pool] = WeakSet()

@@ -166,20 +166,18 @@ class _Lookup:
 
     def run(self) -> None:
         try:
-            answer: Answer = _getaddrinfo(*self.key)
+            self.answer = _getaddrinfo(*self.key)
         except BaseException as error:
-            answer = error.with_traceback(None)
-        self.finish(answer)
+            self.answer = error.with_traceback(None)
 
-    def finish(self, answer: Answer) -> None:
+    def ended(self) -> None:
         """Remember the answer and wake who waits for it."""
-        self.answer = answer
         with _lock:
             waiters, self.waiters = self.waiters, None
             del _flights[self.key]
-            keep = _how_long(answer)
+            keep = _how_long(self.answer)
             if keep:
-                _cache[self.key] = (self.clock() + int(keep * 1e9), answer)
+                _cache[self.key] = (self.clock() + int(keep * 1e9), self.answer)
                 _cache.move_to_end(self.key)
                 if len(_cache) > MAX_CACHED:
                     _cache.popitem(last=False)
@@ -260,7 +258,9 @@ def _naming(host: str | bytes | None, error: BaseException) -> BaseException:
     """A copy of ``error`` that says which host it is about: several tasks may raise it at once."""
     if isinstance(error, _stdlib.gaierror):
         return type(error)(error.errno, f"{error.strerror}: {host!r}")
+    notes = getattr(error, "__notes__", ())
     error = copy.copy(error)
+    error.__notes__ = [*notes]  # the copy has the same list
     error.add_note(f"while {host!r} was looked up")
     return error
 

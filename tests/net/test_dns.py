@@ -130,7 +130,19 @@ def test_an_error_names_the_host(resolver: Resolver) -> None:
         dns.resolve("no.such.example", 80)
     with pytest.raises(UnicodeError) as caught:
         dns.resolve("a" * 64, 80)
-    assert caught.value.__notes__ == [f"while {'a' * 64!r} was looked up"]
+    assert caught.value.__notes__[-1] == f"while {'a' * 64!r} was looked up"
+
+
+def test_each_gets_a_note_of_its_own(resolver: Resolver) -> None:
+    resolver.answer = OSError("broken")
+    resolver.answer.add_note("the resolver's")
+    for _ in range(2):
+        with pytest.raises(OSError, match="broken") as caught:
+            dns.resolve("some.example", 80)
+        assert caught.value.__notes__ == [
+            "the resolver's",
+            "while 'some.example' was looked up",
+        ]
 
 
 @pytest.mark.parametrize("port", [65536, -1, "70000"])
