@@ -280,8 +280,8 @@ class _Call(Generic[T]):
     def ended(self) -> None:
         with self.pool._lock:
             task, self.task = self.task, None
-        if task is not None:
-            wake(task)
+            if task is not None:
+                wake(task)  # under the lock: a fork finds the task unclaimed or in the inbox
 
     def lost(self) -> None:
         task = self.task

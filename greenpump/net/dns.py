@@ -181,8 +181,8 @@ class _Lookup:
                 _cache.move_to_end(self.key)
                 if len(_cache) > MAX_CACHED:
                     _cache.popitem(last=False)
-        for task in waiters or ():
-            wake(task)
+            for task in waiters or ():
+                wake(task)  # under the lock: a fork finds the task unclaimed or in the inbox
 
     def lost(self) -> None:
         """The fork took the thread: in the child, ask again for those who are there."""
