@@ -378,15 +378,15 @@ class Hub:
             pollable = table[fd]
             if pollable.generation != generation:
                 continue  # the number was closed after the kernel reported it
-            if events == _PLAIN and pollable.writable:
-                # By far the most frequent: data came, and OUT is reported beside it.
+            if (events == _PLAIN and pollable.writable) or events == EPOLLIN:
+                # By far the most frequent: data came, and with an edge OUT is reported beside it.
                 waiter = pollable.reader
                 if waiter is not None:
                     pollable.reader = waiter.wait = None
                     ready.append(waiter)
                     continue
-            if events == _PLAIN and pollable.writable:
-                # By far the most frequent: data came, and OUT is reported beside it.
+            if (events == _PLAIN and pollable.writable) or events == EPOLLIN:
+                # By far the most frequent: data came, and with an edge OUT is reported beside it.
                 waiter = pollable.reader
                 if waiter is not None:
                     pollable.reader = waiter.wait = None
@@ -403,7 +403,7 @@ class Hub:
                     ready.append(waiter)
                 else:
                     pollable.readable = YES
-                    if pollable.crowd is not None:
+                    if pollable.crowd is not None or pollable.level:
                         self.crowded.append(pollable)
                         ready.append(self.root_task)
             if events & EPOLLOUT and not pollable.writable:

@@ -16,6 +16,9 @@ Invariants
    since, or the edge that came was handed to a waiter, which has not yet said what it left. YES
    means: worth a try. PERHAPS: something was read and the kernel has not said whether that was
    all; asking it first (``probe``) costs a fifth of the exception that a try in vain raises.
+   One that was asked in vain ``VAIN`` times running (a protocol of fixed sizes, read to the byte)
+   is registered level-triggered instead, ``level``: then NO needs no proof, since what is left is
+   reported by the next poll. The first report that finds no reader puts it back to edges.
 2. ``reader`` and ``writer`` hold the one plain waiter, a task of the owning hub, so that the hot
    path allocates nothing. Any further ones sit in ``crowd``, served FIFO; nobody takes a slot past
    a crowd.
@@ -23,7 +26,8 @@ Invariants
    (``more_to_write``), which passes it on.
 4. Flags, slots and crowd are touched by the owning hub's thread alone. Others post to its inbox.
 
-Rejected: level-triggered with MOD per wait (a syscall per wait); waking all waiters of a listener
+Rejected: level-triggered with MOD per wait (a syscall per wait); level-triggered from the start
+(a report at every poll, or a MOD, for each connection that has data and no reader); waking all waiters of a listener
 (a herd in which all but one get EAGAIN, 1.5 µs each); one registration per direction.
 """
 
@@ -56,6 +60,8 @@ NO, YES, PERHAPS = 0, 1, 2
 
 READ = EPOLLIN
 WRITE = EPOLLOUT
+VAIN = 8
+LEVEL = EPOLLIN | EPOLLRDHUP | EPOLLPRI
 INTEREST = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI | EPOLLET
 _VERB = {READ: "read", WRITE: "write"}
 _LEVEL = {READ: select.POLLIN | select.POLLPRI | select.POLLRDHUP, WRITE: select.POLLOUT}
@@ -71,8 +77,10 @@ class Pollable:
         "generation",
         "hub",
         "hup",
+        "level",
         "readable",
         "reader",
+        "vain",
         "writable",
         "writer",
     )
@@ -85,7 +93,8 @@ class Pollable:
         self.writer: Task[Any] | None = None
         self.readable = YES
         self.writable = True
-        self.hup = False
+        self.hup = self.level = False
+        self.vain = 0
         self.crowd: deque[Seat] | None = None
         self.ask: Callable[[int], list[tuple[int, int]]] | None = None
 
@@ -133,6 +142,8 @@ class Pollable:
             self.reader = task
             return hub.wait(task, self, deadline)
         if direction == WRITE and self.writer is None and self.crowd is None:
+            if self.level:
+                self.to_edges()
             self.writer = task
             return hub.wait(task, self, deadline)
         seat = Seat(self, task, direction)
@@ -170,9 +181,21 @@ class Pollable:
             poller.register(self.fd, _LEVEL[READ])
             self.ask = poller.poll
         if self.ask(0):
+            self.vain = 0
             return True
-        self.drained()
+        if getattr(local, "hub", None) is self.hub:
+            self.readable = YES if self.hup else NO
+            self.vain = vain = self.vain + 1
+            if vain >= VAIN and not self.hup and self.writer is None and self.crowd is None:
+                self.hub.epoll.modify(self.fd, LEVEL, self.generation << 32 | self.fd)
+                self.level = True
         return False
+
+    def to_edges(self) -> None:
+        """Back to edges: somebody waits to write, or nobody to read. On the owning hub."""
+        self.level = False
+        self.vain = 0
+        self.reask(self.hub)
 
     def filled(self) -> None:
         """A write met EAGAIN or was cut short."""
@@ -181,6 +204,8 @@ class Pollable:
 
     def more_to_read(self) -> None:
         """A read succeeded and may have left something: the next waiter's turn."""
+        if self.level:
+            return  # the next poll tells
         self.readable = PERHAPS
         if self.reader is not None or self.crowd is not None:
             self._soon(self.pass_on)
@@ -228,6 +253,7 @@ class Pollable:
             ) from error
         self.hub = hub
         self.generation = generation
+        self.level = False
         hub.table[self.fd] = self
 
     def reask(self, hub: Hub) -> None:
@@ -237,12 +263,16 @@ class Pollable:
 
     def seat(self, seat: Seat) -> None:
         """Put a waiter at the end of the crowd."""
+        if self.level:
+            self.to_edges()
         if self.crowd is None:
             self.crowd = deque()
         self.crowd.append(seat)
 
     def pass_on(self) -> None:
         """Wake one waiter for each direction that is worth a try. On the owning hub."""
+        if self.level:
+            self.to_edges()
         if self.readable:
             self._wake_one(READ)
         if self.writable:

@@ -63,7 +63,7 @@ class Messages(BaseSocket):
         """Receive data and ancillary data, such as fds; parks. man 2 recvmsg"""
         bufsize = index(bufsize)
         if ancbufsize:
-            self._records = True
+            self._records = self._bulky = True
         if bufsize < 0 or index(ancbufsize) < 0 or flags & NEVER_WAITS:
             return _recvmsg(self, bufsize, ancbufsize, flags)
         data, ancillary, said, address = self._read(_recvmsg, None, bufsize, ancbufsize, flags)
@@ -81,7 +81,7 @@ class Messages(BaseSocket):
         """
         buffers = list(buffers)
         if ancbufsize:
-            self._records = True
+            self._records = self._bulky = True
         if index(ancbufsize) < 0 or flags & NEVER_WAITS or not all(map(_fits, buffers)):
             return _recvmsg_into(self, buffers, ancbufsize, flags)
         return self._read(_recvmsg_into, None, buffers, ancbufsize, flags)
