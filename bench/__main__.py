@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench import machine, options, registry, runner, summary, tables
+from bench import machine, options, readme, registry, runner, summary, tables
 from bench.workload import Workload
 
 RESULTS = Path(__file__).parent / "results"
@@ -39,6 +39,8 @@ def parser(workloads: dict[str, Workload]) -> argparse.ArgumentParser:
             "--out", type=Path, default=RESULTS, help="directory for the .json and .md files"
         )
         workload.add_arguments(command)
+    command = commands.add_parser("readme", help="put the figures of the results into README.md")
+    readme.add_arguments(command)
     return top
 
 
@@ -108,6 +110,8 @@ def progress(line: str) -> None:
 def main(argv: Sequence[str]) -> int:
     workloads = registry.all_workloads()
     args = parser(workloads).parse_args(argv)
+    if args.workload == "readme":
+        return readme.main(args)
     command = shlex.join(["python", "-m", "bench", *argv])
     return run(workloads[args.workload], args, command)
 
