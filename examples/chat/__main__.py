@@ -9,12 +9,16 @@ import greenpump as gp
 
 from .chat import POLL_SECONDS, Chat
 
+GRACE = 0.5
+"""Seconds for requests under way when Ctrl-C comes: enough for a post, and nobody waits for polls,
+which their clients send again."""
+
 
 def main() -> int:
     """Serve the chat until Ctrl-C."""
     parser = argparse.ArgumentParser(prog="python -m examples.chat", description="The comet chat.")
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on")
-    parser.add_argument("--port", type=int, default=8000, help="the port to listen on")
+    parser.add_argument("--port", type=int, default=8000, help="0: a free one")
     parser.add_argument(
         "--poll-seconds",
         type=float,
@@ -23,14 +27,17 @@ def main() -> int:
     )
     options = parser.parse_args()
     chat = Chat(options.poll_seconds)
-    print(f"The chat is at http://{options.host}:{options.port} (Ctrl-C stops it)", flush=True)
     try:
-        gp.serve(chat.handle_conn, (options.host, options.port))
-    except KeyboardInterrupt:
-        print()
+        listener = gp.listen((options.host, options.port))
     except OSError as error:
         print(f"can't serve on {options.host}:{options.port}: {error}", file=sys.stderr)
         return 1
+    port = listener.getsockname()[1]
+    print(f"The chat is at http://{options.host}:{port} (Ctrl-C stops it)", flush=True)
+    try:
+        gp.serve(chat.handle_conn, listener, grace=GRACE)
+    except KeyboardInterrupt:
+        print()
     return 0
 
 

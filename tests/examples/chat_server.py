@@ -2,47 +2,36 @@
 
 from __future__ import annotations
 
-import socket
+import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
-
-
 class ChatServer:
     """``python -m examples.chat`` on one port; in a with-statement it is running."""
 
-    def __init__(self, *options: str) -> None:
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.options = options
-        self._process: subprocess.Popen[bytes] | None = None
+    def __init__(self) -> None:
+        self.port = 0
+        self.url = ""
+        self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "examples.chat", "--port", str(self.port), *self.options]
-        self._process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
-        deadline = time.monotonic() + 20
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), 5).close()
-                return
-            except ConnectionRefusedError:
-                assert self._process.poll() is None, f"the chat exited: {self._process.returncode}"
-                assert time.monotonic() < deadline, "the chat didn't start"
-                time.sleep(0.02)
+        """Start it: on a free port at first, later on the same."""
+        self._process = run_chat("--port", str(self.port))
+        self.port = announced_port(self._process)
+        self.url = f"http://127.0.0.1:{self.port}"
 
     def kill(self) -> None:
-        assert self._process is not None
+        if self._process is None:
+            return
         self._process.kill()
         self._process.wait()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        self._process = None
 
     def pid(self) -> int:
         assert self._process is not None
@@ -54,3 +43,18 @@ class ChatServer:
 
     def __exit__(self, *exc: object) -> None:
         self.kill()
+
+
+def run_chat(*arguments: str, stderr: int | None = None) -> subprocess.Popen[str]:
+    """The chat in a process of its own; its stdout is a pipe."""
+    command = [sys.executable, "-m", "examples.chat", *arguments]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=stderr, text=True)
+
+
+def announced_port(process: subprocess.Popen[str]) -> int:
+    """The port that the chat names; it listens by then, so whoever connects is let in."""
+    assert process.stdout is not None
+    said = process.stdout.readline()
+    found = re.match(r"The chat is at http://127\.0\.0\.1:(\d+) ", said)
+    assert found is not None, f"the chat said {said!r} and ended with {process.wait()}"
+    return int(found[1])

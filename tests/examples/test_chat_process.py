@@ -7,7 +7,6 @@ import json
 import signal
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -16,7 +15,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from tests.examples.chat_server import ROOT, ChatServer
+from tests.examples.chat_server import ChatServer, announced_port, run_chat
 
 
 @pytest.fixture
@@ -25,8 +24,8 @@ def server() -> Iterator[ChatServer]:
         yield server
 
 
-def connection(server: ChatServer) -> closing[http.client.HTTPConnection]:
-    return closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=20))
+def connection(port: int) -> closing[http.client.HTTPConnection]:
+    return closing(http.client.HTTPConnection("127.0.0.1", port, timeout=20))
 
 
 def publish(client: http.client.HTTPConnection, msg: str) -> None:
@@ -51,7 +50,7 @@ def test_one_thread_polls_what_another_publishes(server: ChatServer) -> None:
 
     def follow() -> None:
         seqid = 0
-        with connection(server) as client:
+        with connection(server.port) as client:
             while len(seen) < 50:
                 items = poll(client, seqid=seqid)
                 seen.extend(item["msg"] for item in items if item["type"] == "MSG")
@@ -59,7 +58,7 @@ def test_one_thread_polls_what_another_publishes(server: ChatServer) -> None:
 
     follower = threading.Thread(target=follow)
     follower.start()
-    with connection(server) as client:
+    with connection(server.port) as client:
         for number in range(50):
             publish(client, str(number))
     follower.join()
@@ -67,14 +66,14 @@ def test_one_thread_polls_what_another_publishes(server: ChatServer) -> None:
 
 
 def test_a_client_resumes_after_the_server_was_killed(server: ChatServer) -> None:
-    with connection(server) as client:
+    with connection(server.port) as client:
         publish(client, "before")
         [last] = poll(client, seqid=0)
         server.kill()
         with pytest.raises((ConnectionError, http.client.HTTPException)):
             poll(client, seqid=1)
         server.start()
-    with connection(server) as client:
+    with connection(server.port) as client:
         publish(client, "after")
         items = poll(client, seqid=last["seqid"] + 1, epoch=last["epoch"])
         assert [(item["type"], item["msg"]) for item in items][1:] == [("MSG", "after")]
@@ -88,7 +87,7 @@ def test_a_reset_connection_harms_nobody(server: ChatServer) -> None:
             rude.sendall(f"GET {query} HTTP/1.1\r\nHost: h\r\n\r\n".encode() * 3)
             linger = b"\x01\x00\x00\x00\x00\x00\x00\x00"
             rude.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-    with connection(server) as client:
+    with connection(server.port) as client:
         publish(client, "still here")
         assert [item["msg"] for item in poll(client, seqid=0)] == ["still here"]
 
@@ -105,37 +104,20 @@ def test_who_sends_too_much_can_read_why_over_tcp(server: ChatServer) -> None:
                 pass
 
 
-def run(*arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "examples.chat", *arguments],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
 def test_ctrl_c_ends_it_without_a_traceback() -> None:
-    server = ChatServer()
-    with run("--port", str(server.port)) as process:
-        assert process.stdout is not None
-        assert server.url in process.stdout.readline()
-        with connection(server) as client:
-            while True:
-                try:
-                    client.connect()
-                    break
-                except ConnectionRefusedError:
-                    assert process.poll() is None
-            client.request("GET", "/subscribe?channel=room&sname=ann&seqid=0")  # and it waits
-            process.send_signal(signal.SIGINT)
-            _, said = process.communicate(timeout=20)
-    assert (process.returncode, said) == (0, "")
+    chat = run_chat("--port", "0", stderr=subprocess.PIPE)
+    with chat, connection(announced_port(chat)) as client:
+        publish(client, "hello")
+        client.request("GET", "/subscribe?channel=room&sname=ann&seqid=1")  # and it waits
+        chat.send_signal(signal.SIGINT)
+        _, said = chat.communicate(timeout=20)
+    assert (chat.returncode, said) == (0, "")
 
 
 def test_a_port_in_use_is_said_in_one_line(server: ChatServer) -> None:
-    with run("--port", str(server.port)) as process:
-        _, said = process.communicate(timeout=20)
+    with run_chat("--port", str(server.port), stderr=subprocess.PIPE) as process:
+        out, said = process.communicate(timeout=20)
     assert process.returncode == 1
+    assert out == ""
     assert said.startswith(f"can't serve on 127.0.0.1:{server.port}: ")
     assert said.count("\n") == 1
