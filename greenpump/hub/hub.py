@@ -40,6 +40,7 @@ this thread touches it; others append to ``inbox``).
 from __future__ import annotations
 
 import threading
+from _thread import get_ident
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -385,13 +386,6 @@ class Hub:
                     pollable.reader = waiter.wait = None
                     ready.append(waiter)
                     continue
-            if (events == _PLAIN and pollable.writable) or events == EPOLLIN:
-                # By far the most frequent: data came, and with an edge OUT is reported beside it.
-                waiter = pollable.reader
-                if waiter is not None:
-                    pollable.reader = waiter.wait = None
-                    ready.append(waiter)
-                    continue
             if events & _CLOSED:
                 pollable.hup = True
                 pollable.readable = YES
@@ -435,6 +429,8 @@ class Hub:
 
     def chores(self) -> None:
         """All that isn't switching: timers, crowds, signals, and what other threads posted."""
+        # What comes by the inbox passes deliver by, and starts a new round of patience, too.
+        self.idle_ms = self.patience
         for pollable in self.wakeups:
             pollable.reader = self.root_task
         if self.interrupts is not None:
@@ -558,10 +554,10 @@ class Hub:
 
     def live_tasks(self) -> list[Task[Any]]:
         """Every task of this hub that has not ended, the main task left out."""
-        started = [worker.task for worker in self.workers.copy()]
+        started = [getattr(worker, "task", None) for worker in self.workers.copy()]
         queued = [*self.ready.copy(), *self.stealable.copy(), *self.inbox.copy()]
         fresh = [item for item in queued if isinstance(item, Task) and item.glet is None]
-        return [*(task for task in started if task is not None), *fresh]
+        return [*(task for task in started if task is not None and not task.done), *fresh]
 
     # -- the end -----------------------------------------------------------------------------------
 
@@ -602,7 +598,7 @@ class Hub:
 
 
 class _Guard:
-    """Lives in the thread's locals: when the thread ends without ``close``, the fds go with it."""
+    """Lives in the thread's locals: a thread that ends takes its hub, fds and greenlets along."""
 
     __slots__ = ("hub",)
 
@@ -610,8 +606,14 @@ class _Guard:
         self.hub = hub
 
     def __del__(self) -> None:
-        if not self.hub.closed:
-            self.hub.release()
+        hub = self.hub
+        if hub.closed:
+            return
+        # The main thread's goes with the interpreter, whose modules may be gone by now.
+        if hub.interrupts is None and get_ident() == hub.thread.ident:
+            hub.close()  # only here, in its own thread, can its greenlets still be ended
+        else:
+            hub.release()
 
 
 def root_main(hub: Hub, creator: greenlet) -> None:

@@ -27,8 +27,9 @@ Invariants
 4. Flags, slots and crowd are touched by the owning hub's thread alone. Others post to its inbox.
 
 Rejected: level-triggered with MOD per wait (a syscall per wait); level-triggered from the start
-(a report at every poll, or a MOD, for each connection that has data and no reader); waking all waiters of a listener
-(a herd in which all but one get EAGAIN, 1.5 µs each); one registration per direction.
+(a report at every poll, or a MOD, for each connection that has data and no reader); waking all
+waiters of a listener (a herd in which all but one get EAGAIN, 1.5 µs each); one registration per
+direction.
 """
 
 from __future__ import annotations

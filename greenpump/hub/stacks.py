@@ -49,9 +49,9 @@ def heading(task: Task[Any]) -> str:
 
 
 def frame_of(task: Task[Any]) -> FrameType | None:
-    """The innermost frame of a task, parked or running; None if it has not started."""
+    """The innermost frame of a task, parked or running; None before its start and after its end."""
     glet = task.glet
-    if not isinstance(glet, greenlet):
+    if task.done or not isinstance(glet, greenlet):  # its worker runs others by now
         return None
     if glet.gr_frame is not None:
         return glet.gr_frame

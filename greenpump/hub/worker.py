@@ -36,16 +36,29 @@ class Worker(greenlet):
     task: Task[Any] | None
 
 
+@calls_user_code
 def worker_main(hub: Hub) -> None:
     """The life of a worker, from its birth by root until the pool has no place for it."""
     me = getcurrent()
     assert isinstance(me, Worker)
+    me.task = hub.newborn
+    hub.newborn = None
     hub.workers.add(me)
+    try:
+        work(hub, me)
+    finally:
+        me.task = None
+        hub.workers.discard(me)
+    # Falls through to root, our parent, which runs what is next.
+
+
+@calls_user_code
+def work(hub: Hub, me: Worker) -> None:
+    """Run task after task, until there is no place to be idle or the hub closes."""
     ready = hub.ready
     idle = hub.idle_workers
     nobody = hub.nobody
-    task: Any = hub.newborn
-    hub.newborn = None
+    task: Any = me.task
     while True:
         me.task = task
         me.gr_context = task.context
@@ -64,25 +77,25 @@ def worker_main(hub: Hub) -> None:
             hub.poll_now()
         while not ready:
             hub.idle()
-        if ready[0].glet is None:
+        # No call between the look and the hand-over, as in park: see law 3 and 4.
+        glet = ready[0].glet
+        if glet is None:
             hub.quota -= 1
             task = ready[0]
             del ready[0]
             continue
         if len(idle) >= hub.max_idle_workers:
-            break
+            return
         me.gr_context = None
         idle.append(me)
         glet = ready[0].glet
         del ready[0]
-        assert glet is not None
-        glet.switch()
+        glet.switch()  # type: ignore[union-attr]
+        glet = None
         task = hub.newborn
         hub.newborn = None
         if task is None:
-            break  # the hub closes
-    hub.workers.discard(me)
-    # Falls through to root, our parent, which runs what is next.
+            return  # the hub closes
 
 
 @calls_user_code
@@ -105,9 +118,11 @@ def run_task(hub: Hub, task: Task[Any]) -> None:
                     value = fn(args[0], args[1])
                 case _:
                     value = fn(*args)
-    except GreenletExit:
-        # The hub was dropped with the task still parked: its thread has ended.
-        task.finish(None, Cancelled(f"the hub of task {task.name} is gone"))
+    except GreenletExit as error:
+        if not hub.closed:
+            task_failed(hub, task, error)  # the program's own
+            return
+        task.finish(None, Cancelled(f"the hub of task {task.name} has ended"))
         raise
     except BaseException as error:
         task_failed(hub, task, error)

@@ -78,7 +78,7 @@ class Limits:
 class BaseSocket(_stdlib.socket):
     """State, time limits, lifetime and the two ways to wait. Made only as a ``Socket``."""
 
-    __slots__ = ("_bulky", "_limits", "_pollable", "_records")
+    __slots__ = ("_bulky", "_limits", "_pollable", "_records", "detached")
 
     def __init__(
         self, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None
@@ -88,6 +88,9 @@ class BaseSocket(_stdlib.socket):
         self._limits = None if timeout is None else Limits(timeout)
         _settimeout(self, 0.0)
         self._pollable = Pollable(_fileno(self))
+        # True once ``detach_until_readable`` has handed the connection over: who accepted it no
+        # longer closes it. Never reset.
+        self.detached = False
         self._records = self._bulky = _type(self) != _stdlib.SOCK_STREAM
 
     # -- time limits -----------------------------------------------------------------------------

@@ -75,6 +75,7 @@ class Detachable(BaseSocket):
             self._stand_by(task, registered)
         else:
             owner.post(partial(self._stand_by, task, True))
+        self.detached = True
 
     def _stand_by(self, task: Task[Any], registered: bool) -> None:
         """Put the task into the reader's slot, or ready it if there is something. Owning hub."""

@@ -109,7 +109,7 @@ def resolve(
             ):
                 raise _naming(host, error) from None
     # The port has no influence on what the resolver is asked, unless it is a service's name.
-    service = port if number is None else 0
+    service = port if number is None or port is None else 0
     answer = _look_up((host, service, int(family), int(type), int(proto), int(flags)))
     if isinstance(answer, BaseException):
         raise _naming(host, answer) from None

@@ -354,7 +354,7 @@ class Server:
         finally:
             del self._live[conn]
             self._tell_of_an_end()
-            if not getattr(conn, "detached", False):
+            if not conn.detached:
                 conn.close()
 
     def _rest(self, error: OSError) -> None:

@@ -59,10 +59,14 @@ class Event:
         hub = this_hub()
         task = hub.prepare()
         deadline = FAR if timeout is None else hub.timers.after(timeout)
-        self._waiting[task] = True
-        if self.is_set() and self._waiting.pop(task, False):
-            return True
-        return hub.wait(task, self, deadline)
+        try:
+            self._waiting[task] = True
+            if self.is_set() and self._waiting.pop(task, False):
+                return True
+            return hub.wait(task, self, deadline)
+        except BaseException:
+            self._waiting.pop(task, None)  # a signal handler of the program's raised in between
+            raise
 
     def abandon(self, task: Task[Any]) -> bool:
         return self._waiting.pop(task, False)

@@ -2,10 +2,15 @@
 
 Invariants
 ----------
-1. No task outlives the block: ``__exit__`` parks, shielded, until the last one has ended.
+1. No task outlives the block: ``__exit__`` parks, shielded, until the last one has ended. (But for
+   a hub that closes, which ends the tasks itself, and a stack with no room left for a call.)
 2. The first error cancels the rest: the other tasks, and the block itself if it is still running.
-3. No error is lost: all are raised together, as an ExceptionGroup.
-4. Members and errors change only under ``_lock``: tasks may end on other hubs' threads.
+3. No error is lost: all are raised together, as an ExceptionGroup. What ends the program
+   (KeyboardInterrupt, SystemExit) goes on as itself, with the group as its ``__context__``.
+4. ``_taken`` counts places: members, and spawns that have taken a place and not yet a member. A
+   member that ends hands its place to the first in ``_queue``; so nobody overtakes, a limit is
+   never exceeded, and the block can't end under a spawn.
+5. All fields change only under ``_lock``: tasks may run, end and spawn on other hubs' threads.
 
 Rejected: a tree of scopes over tasks (trio): a cancel would have to walk structures of other
 threads; here a Group cancels its members one by one.
@@ -15,38 +20,50 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from sys import _getframe
 from threading import RLock
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar
+from typing import Any, Final, ParamSpec, Self, TypeVar
 
 from ..errors import Cancelled
 from ..hub.local import this_hub
 from ..hub.scope import Scope, move_on_after, shield
-from ..hub.spawning import spawn
+from ..hub.spawning import spawn, yield_now
 from ..hub.task import Task
 from ..hub.wait import wake
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
+NAMED: Final = 5
+"""How many of the tasks that failed are named in the group's message."""
+
+_ENDS_PROGRAM = (KeyboardInterrupt, SystemExit)
+
 
 class Group:
     """``with Group() as group: group.spawn(fn, arg)`` waits for its tasks at the end.
 
     When one of them fails, or the block does, the others are cancelled and all errors are raised
-    as an ExceptionGroup once every task has ended. ``limit`` is how many tasks may run at once;
-    ``spawn`` parks while that many do. Source: trio's nursery, asyncio.TaskGroup, Go's errgroup.
+    as an ExceptionGroup once every task has ended. A task that was cancelled alone is no failure.
+    ``limit`` is how many tasks may run at once; ``spawn`` parks while that many do.
+
+    Leaving the block parks. Source: trio's nursery, asyncio.TaskGroup, Go's errgroup.
     """
 
     __slots__ = (
         "__weakref__",
+        "_ending",
         "_errors",
+        "_failed",
         "_host",
         "_limit",
         "_lock",
         "_members",
+        "_open",
         "_queue",
         "_scope",
+        "_taken",
     )
 
     def __init__(self, limit: int | None = None) -> None:
@@ -54,14 +71,19 @@ class Group:
             raise ValueError(f"a group's limit must be at least 1: {limit}")
         self._limit = limit
         self._lock = RLock()
-        self._members: dict[Task[Any], None] = {}
-        self._errors: list[BaseException] = []
-        self._queue: deque[Task[Any]] = deque()
-        self._host: Task[Any] | None = None
         self._scope: Scope = move_on_after()
+        self._open = False
+        self._taken = 0
+        self._members: dict[Task[Any], None] = {}
+        self._queue: deque[_Place] = deque()
+        self._host: Task[Any] | None = None  # while it waits at the end of the block
+        self._errors: list[BaseException] = []
+        self._failed: list[str] = []
+        self._ending: BaseException | None = None
 
     def __enter__(self) -> Self:
         self._scope.__enter__()
+        self._open = True
         return self
 
     def __exit__(
@@ -70,45 +92,48 @@ class Group:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool:
-        scope = self._scope
-        # What goes on outwards once all have ended, unless errors take its place: a cancel of a
-        # scope around, Ctrl-C.
-        outside: BaseException | None = None
-        if isinstance(error, Exception):
-            self._fail(error)
-        elif error is not None:
-            if not isinstance(error, Cancelled) or error.scope is not scope:
-                outside = error
-            self.cancel("its group was cancelled")
-        while self._members:
-            try:
-                if scope.cancelled:
-                    with shield():
-                        self._park_for_members()
-                else:
-                    self._park_for_members()
-            except BaseException as interruption:
-                if not isinstance(interruption, Cancelled) or interruption.scope is not scope:
-                    outside = interruption
-                self.cancel("its group was cancelled")
-        scope.__exit__(None, None, None)
-        errors, self._errors = self._errors, []
-        if errors:
-            raise BaseExceptionGroup(f"{len(errors)} task(s) of a group failed", errors)
-        if outside is not None and outside is not error:
-            raise outside
-        return outside is None
+        outside = self._end_of_block(error)
+        try:
+            outside = self._wait_for_members(outside)
+        finally:
+            self._open = False
+            self._scope.__exit__(None, None, None)
+        try:
+            if outside is None and self._ending is not None:
+                outside = self._pass_on(self._ending)
+            if self._errors:
+                group = BaseExceptionGroup(self._message(), self._errors)
+                if outside is None or isinstance(outside, Cancelled):
+                    # The scope that is cancelled around here stays so: its turn is the next park.
+                    raise group
+                if outside.__context__ is None:
+                    outside.__context__ = group
+            if outside is not None and outside is not error:
+                raise outside
+            return outside is None
+        finally:
+            # The errors' tracebacks hold this frame.
+            self._errors = []
+            self._ending = outside = error = group = None  # type: ignore[assignment]
 
     def spawn(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Task[T]:
         """Start a task of the group, as ``greenpump.spawn``; parks while ``limit`` tasks run.
 
-        Raises RuntimeError outside the with-block, Cancelled when the group was cancelled.
+        Those that wait for a place are served in turn. Callable from other tasks than the block's
+        own, also on other hubs: the task starts on the caller's. In a group that was cancelled it
+        never starts. Raises RuntimeError outside the with-block, TypeError when ``fn`` is not
+        callable, Cancelled.
         """
-        if self._scope.task is None:
-            raise RuntimeError("a Group's tasks are spawned inside its with-block")
-        while self._limit is not None and len(self._members) >= self._limit:
-            self._wait_for_room()
-        task = spawn(fn, *args, **kwargs)
+        if not callable(fn):
+            raise TypeError(f"Group.spawn needs a callable, not {fn!r}")
+        self._take_place()
+        try:
+            task = spawn(fn, *args, **kwargs)
+        except BaseException:
+            self._give_place()
+            raise
+        frame = _getframe(1)
+        task.site = (frame.f_code, frame.f_lasti)
         with self._lock:
             self._members[task] = None
         if not task.when_done(_Member(self, task)):
@@ -118,7 +143,10 @@ class Group:
         return task
 
     def cancel(self, reason: str = "") -> None:
-        """Cancel every task of the group and the block itself. Doesn't park; from any thread."""
+        """Cancel every task of the group and the block itself, which then ends quietly.
+
+        Doesn't park; callable from any thread, before the block and during it.
+        """
         self._scope.cancel(reason or "the group was cancelled")
         with self._lock:
             members = list(self._members)
@@ -129,61 +157,198 @@ class Group:
         """How many of its tasks have not ended."""
         return len(self._members)
 
+    def __bool__(self) -> bool:
+        return True
+
+    def __repr__(self) -> str:
+        state = f"{len(self._members)} tasks" if self._open else "not in its block"
+        limit = "" if self._limit is None else f" of at most {self._limit}"
+        waiting = f", {len(self._queue)} wait for a place" if self._queue else ""
+        return f"<Group at {id(self):#x}: {state}{limit}{waiting}>"
+
+    # -- the end of the block ----------------------------------------------------------------------
+
+    def _end_of_block(self, error: BaseException | None) -> BaseException | None:
+        """The block has ended; what is to be raised outwards unless errors take its place."""
+        if error is None or self._is_own(error):
+            return None
+        if isinstance(error, Exception):
+            # It may be a member's, raised again by the block: ``task.result()``.
+            if not any(error is known for known in self._errors):
+                self._fail("its block", error)
+            return None
+        self.cancel("its group was cancelled")
+        return error
+
+    def _wait_for_members(self, outside: BaseException | None) -> BaseException | None:
+        """Park until all have ended, whatever happens meanwhile; what to raise outwards."""
+        try:
+            while not self._all_ended():
+                try:
+                    if self._scope.cancelled:
+                        with shield():
+                            self._park()
+                    else:
+                        self._park()
+                except BaseException as interruption:
+                    if not self._is_own(interruption) and (
+                        outside is None or isinstance(outside, Cancelled)
+                    ):
+                        outside = interruption
+                    host = self._scope.task
+                    if host is None or host.hub.closed:
+                        break  # the hub ends the members itself, and nothing can park on it
+                    self.cancel("its group was cancelled")
+                    if isinstance(interruption, RecursionError):
+                        break  # no room for the calls that waiting takes
+            return outside
+        finally:
+            outside = None  # its traceback holds this frame
+
+    def _pass_on(self, ending: BaseException) -> BaseException | None:
+        """A member has ended the program: what the block's task is to raise.
+
+        The main task gets it from the hub, if it has not yet. Another one must not go on as if all
+        were well.
+        """
+        hub = this_hub()
+        if hub.current is not hub.main:
+            return ending
+        try:
+            with shield():
+                hub.ready.append(hub.root_task)  # for what is still in the inbox
+                yield_now()
+        except BaseException as error:
+            return error
+        return None
+
+    def _is_own(self, error: BaseException) -> bool:
+        return isinstance(error, Cancelled) and error.scope is self._scope
+
+    def _message(self) -> str:
+        """``2 errors in a group, from fetch#3 and its block``"""
+        names = self._failed[:NAMED]
+        if more := len(self._failed) - len(names):
+            names.append(f"{more} more")
+        what = "an error" if len(self._failed) == 1 else f"{len(self._failed)} errors"
+        start, end = ", ".join(names[:-1]), names[-1]
+        return f"{what} in a group, from {start + ' and ' if start else ''}{end}"
+
     # -- tasks that end --------------------------------------------------------------------------
 
     def _member_ended(self, task: Task[Any]) -> None:
         error = task.error
         with self._lock:
             self._members.pop(task, None)
-        if isinstance(error, (KeyboardInterrupt, SystemExit)):
-            self.cancel("another task of its group ended the program")  # the main task gets it
-        elif error is not None and not task.cancelled:
-            self._fail(error)
-        with self._lock:
-            waiting = self._queue.popleft() if self._queue else None
-            if waiting is None and self._host is not None and not self._members:
-                waiting, self._host = self._host, None
-        if waiting is not None:
-            wake(waiting)
+        if isinstance(error, _ENDS_PROGRAM):
+            self._ending = error
+            self.cancel("another task of its group ended the program")
+        elif error is not None and not (isinstance(error, Cancelled) and task.was_cancelled(error)):
+            self._fail(task.name, error)
+        self._give_place()
 
-    def _fail(self, error: BaseException) -> None:
+    def _fail(self, who: str, error: BaseException) -> None:
         with self._lock:
+            self._failed.append(who)
             self._errors.append(error)
         if not self._scope.cancelled:
             self.cancel("another task of its group failed")
 
-    # -- waiting -----------------------------------------------------------------------------------
+    # -- places ------------------------------------------------------------------------------------
 
-    def _park_for_members(self) -> None:
+    def _take_place(self) -> None:
+        """Count one more; park while there is no room."""
+        with self._lock:
+            if self._has_room():
+                self._taken += 1
+                return
+        hub = this_hub()
+        place = _Place(self, hub.prepare())
+        with self._lock:
+            if self._has_room():
+                self._taken += 1
+                return
+            self._queue.append(place)
+        try:
+            hub.wait(place.task, place)
+        except BaseException:
+            if place.given:
+                self._give_place()
+            else:
+                place.abandon(place.task)
+            raise
+
+    def _has_room(self) -> bool:
+        if not self._open:
+            raise RuntimeError("a Group's tasks are spawned inside its with-block")
+        return self._limit is None or self._taken < self._limit
+
+    def _give_place(self) -> None:
+        """Somebody's place is free: the next one's, or one less."""
+        waiting = None
+        with self._lock:
+            if self._queue:
+                place = self._queue.popleft()
+                place.given = True
+                waiting = place.task
+            else:
+                self._taken -= 1
+                if not self._taken:
+                    waiting, self._host = self._host, None
+        if waiting is not None:
+            wake(waiting)
+
+    def _all_ended(self) -> bool:
+        with self._lock:
+            if self._taken:
+                return False
+            self._open = False
+            return True
+
+    def _park(self) -> None:
+        """Park the block's task until the last place is given back."""
         hub = this_hub()
         task = hub.prepare()
         with self._lock:
-            if not self._members:
+            if not self._taken:
                 return
             self._host = task
-        hub.wait(task, self)
-
-    def _wait_for_room(self) -> None:
-        hub = this_hub()
-        task = hub.prepare()
-        with self._lock:
-            if self._limit is None or len(self._members) < self._limit:
-                return
-            self._queue.append(task)
-        hub.wait(task, self)
+        try:
+            hub.wait(task, self)
+        except BaseException:
+            self.abandon(task)
+            raise
 
     def abandon(self, task: Task[Any]) -> bool:
         with self._lock:
-            if self._host is task:
-                self._host = None
-                return True
-            if task in self._queue:
-                self._queue.remove(task)
-                return True
-            return False
+            if self._host is not task:
+                return False
+            self._host = None
+            return True
 
     def reason(self, task: Task[Any]) -> str:
         return f"wait for {len(self._members)} task(s) of a group"
+
+
+class _Place:
+    """A task's wait for a place in a group that is full."""
+
+    __slots__ = ("given", "group", "task")
+
+    def __init__(self, group: Group, task: Task[Any]) -> None:
+        self.group = group
+        self.task = task
+        self.given = False
+
+    def abandon(self, task: Task[Any]) -> bool:
+        with self.group._lock:
+            if self.given or self not in self.group._queue:
+                return False
+            self.group._queue.remove(self)
+            return True
+
+    def reason(self, task: Task[Any]) -> str:
+        return f"wait for a place in a group of {self.group._limit}"
 
 
 class _Member:

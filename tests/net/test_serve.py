@@ -154,7 +154,6 @@ def test_a_connection_the_handler_closed_or_gave_away_is_fine(
     assert reported == []
 
 
-@pytest.mark.xfail(strict=True, reason="Socket has no `detached` yet: serve closes the connection")
 def test_a_detached_connection_stays_open_and_counts_no_more(
     start: Callable[..., Running],
 ) -> None:
