@@ -249,7 +249,9 @@ class Task(Generic[T_co]):
     def _cancel(self, reason: str) -> None:
         if self.done:
             return
-        base = make_scope(TaskScope, task=self, reason=reason or f"task {self.name} was cancelled")
+        base = make_scope(TaskScope, None)
+        base.task = self
+        base.reason = reason or f"task {self.name} was cancelled"
         base.cancelled = True
         outermost = self.scope
         if outermost is None:
@@ -360,4 +362,5 @@ class _Cancel:
         self.reason = reason
 
     def __call__(self) -> None:
-        self.task._cancel(self.reason)
+        # Another hub may have taken the unstarted task over meanwhile: then on to that one.
+        self.task.cancel(self.reason)

@@ -14,6 +14,7 @@ import pytest
 
 import greenpump as gp
 from greenpump.hub.hub import Hub
+from greenpump.hub.local import this_hub
 from greenpump.hub.task import NOBODY
 from greenpump.testing import virtual_clock, wait_all_parked
 
@@ -290,6 +291,36 @@ def test_cancelled_by_another_thread() -> None:
     assert task.join(30) is True
     thread.join()
     assert str(task.error) == "from afar"
+
+
+def test_a_cancel_follows_a_task_that_another_hub_took_over(hub: Hub) -> None:
+    ready, go = threading.Event(), threading.Event()
+    thieves: list[Hub] = []
+
+    def thief() -> None:
+        thieves.append(this_hub())
+        ready.set()
+        go.wait()
+        while not task.done:
+            gp.sleep(0.001)
+        this_hub().close()
+
+    task = gp.spawn(gp.sleep, 3600)
+    thread = threading.Thread(target=thief)
+    thread.start()
+    ready.wait()
+    canceller = threading.Thread(target=task.cancel)  # posts to the hub that it stands with now
+    canceller.start()
+    canceller.join()
+    hub.ready.remove(task)
+    task.hub = thieves[0]
+    thieves[0].post(task)
+    gp.yield_now()
+    gp.sleep(0.001)  # the posted cancel arrives here, at the wrong hub
+    go.set()
+    assert task.join(10)
+    assert task.cancelled
+    thread.join()
 
 
 def test_result_of_a_cancelled_task_is_absorbed_by_no_scope_of_the_asker() -> None:
