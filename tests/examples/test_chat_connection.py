@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
 
 import greenpump as gp
 from examples.chat.http import Connection, HttpError, Request, Response, connection
+from examples.chat.http.h11_parser import H11Parser
+from examples.chat.http.parser import new_parser
 from greenpump.testing import virtual_clock, wait_all_parked
 from tests.examples.chat_client import client_of
 
 BIG = b"x" * (4 << 20)
+NO_METHOD = 501
+
+
+@pytest.fixture(autouse=True, params=["h11", "httptools"] if find_spec("httptools") else ["h11"])
+def parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Every test talks through each parser that is installed."""
+    name: str = request.param
+    monkeypatch.setattr(connection, "new_parser", H11Parser if name == "h11" else new_parser)
+    return name
 
 
 def echo(conn: gp.Socket, peer: Any) -> None:
@@ -42,7 +54,7 @@ def test_a_connection_is_kept_alive() -> None:
             assert response.headers["Date"].endswith(" GMT")
 
 
-def test_a_connection_ends_when_the_client_says_so() -> None:
+def test_a_connection_ends_when_the_client_says_so(parser: str) -> None:
     with client_of(echo) as client:
         assert client.get("/", headers="Connection: close\r\n").headers["Connection"] == "close"
         assert client.ended()
@@ -52,8 +64,12 @@ def test_a_connection_ends_when_the_client_says_so() -> None:
         assert client.ended()
     with client_of(echo) as client:
         client.send(b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
-        assert client.response().headers["Connection"] == "keep-alive"
-        assert client.get("/2").body == b"GET /2 "
+        if parser == "h11":  # it knows no such thing
+            assert client.response().headers["Connection"] == "close"
+            assert client.ended()
+        else:
+            assert client.response().headers["Connection"] == "keep-alive"
+            assert client.get("/2").body == b"GET /2 "
 
 
 def test_pipelined_requests_are_answered_in_order() -> None:
@@ -101,15 +117,19 @@ def test_who_sends_too_much_can_read_why() -> None:
 @pytest.mark.parametrize(
     ("data", "status"),
     [
-        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 501),
-        (b"hello\r\n\r\n", 501),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", NO_METHOD),
+        (b"hello\r\n\r\n", NO_METHOD),
         (b"GET / HTTP/1.1\r\nHost: h\r\nnonsense\r\n\r\n", 400),
         (b"GET /\xff HTTP/1.1\r\nHost: h\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nHost: h\r\nA: " + b"x" * 20_000, 431),
         (b"GET /" + b"x" * 20_000 + b" HTTP/1.1\r\nHost: h\r\n\r\n", 414),
     ],
 )
-def test_what_is_wrong_is_said_and_the_connection_closed(data: bytes, status: int) -> None:
+def test_what_is_wrong_is_said_and_the_connection_closed(
+    data: bytes, status: int, parser: str
+) -> None:
+    if status == NO_METHOD and parser == "h11":
+        status = 400  # to h11 a line is right or wrong; httptools misses the method first
     with client_of(echo) as client:
         client.send(data)
         assert client.response().status == status
@@ -160,10 +180,11 @@ def test_a_trickled_request_is_cut_off() -> None:
 
 
 @virtual_clock()
-def test_a_client_that_only_sends_empty_lines_is_cut_off() -> None:
+def test_a_client_that_only_sends_empty_lines_is_cut_off(parser: str) -> None:
     with client_of(echo) as client:
         client.send(b"\r\n")
-        assert client.response().status == 408
+        # httptools skips them, as RFC 9112, 2.2, would have it, and h11 doesn't.
+        assert client.response().status == (400 if parser == "h11" else 408)
 
 
 def test_an_idle_connection_is_closed_after_a_while() -> None:
