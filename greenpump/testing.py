@@ -57,7 +57,7 @@ class VirtualClock:
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
-        self._now = hub.timers.clock()
+        self._now = hub.now = hub.timers.clock()
 
     def now(self) -> float:
         """The time in seconds, on the scale of ``time.monotonic``. Doesn't park."""
@@ -72,7 +72,7 @@ class VirtualClock:
         deadline = self._hub.timers.after(seconds)
         if deadline == FAR:
             raise ValueError(f"the clock can't be moved by {seconds!r} s")
-        self._now = deadline
+        self._now = self._hub.now = deadline
         if self._hub.timers.next_deadline() <= deadline:
             self._hub.ready.append(self._hub.root_task)
 
