@@ -43,7 +43,7 @@ import threading
 from _thread import get_ident
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -55,7 +55,7 @@ from ..sys.eventfd import Eventfd
 from ..sys.timerfd import Timerfd
 from . import deadlock, interrupt
 from .local import hubs, local, maker
-from .pollable import QUOTA, VACANT, YES, Pollable
+from .pollable import QUOTA, VACANT, YES, Pollable, RemoteSeat
 from .scope import TIMED_OUT
 from .task import FREE_THREADED, NOBODY, Task, new_task
 from .timers import FAR, Timers
@@ -97,6 +97,7 @@ class Hub:
         "idle_workers",
         "inbox",
         "interrupts",
+        "kernel_objects",
         "main",
         "max_idle_workers",
         "newborn",
@@ -147,23 +148,29 @@ class Hub:
         self.max_idle_workers = MAX_IDLE_WORKERS
 
         self.creator = creator = getcurrent()
+        self.kernel_objects = ExitStack()
         self.main: Task[Any] = new_task(self, None, (), None, None, None)
         self.main.name = f"main of {self.thread.name}"
         self.main.glet = creator
-        creator.task = self.main  # type: ignore[attr-defined]
         self.current: Task[Any] = self.main
 
         self.root = greenlet(root_main, creator)
         self.root_task: Task[Any] = new_task(self, None, (), None, None, None)
         self.root_task.name = f"root of {self.thread.name}"
         self.root_task.glet = self.root
-        self.open_kernel_objects()
+        self.interrupts: interrupt.Interrupts | None = None
         self.root.switch(self, creator)
-
+        try:
+            self.open_kernel_objects()
+            self.interrupts = interrupt.install(self)
+        except BaseException:
+            # With a full fd table, say. Nothing has been told of this hub yet.
+            self.close()
+            raise
+        hubs.append(self)
         local.hub = self
         local.guard = _Guard(self)
-        hubs.append(self)
-        self.interrupts = interrupt.install(self)
+        creator.task = self.main  # type: ignore[attr-defined]
 
     # -- parking: the calling task's side --------------------------------------------------------
 
@@ -454,11 +461,17 @@ class Hub:
 
     def to_main(self, error: BaseException) -> None:
         """Raise ``error`` in the main task, at its present or else its next wait."""
+        if getattr(error, "told_to_main", False):
+            return  # a Group hands a member's SystemExit on to its host, which may be main
         main = self.main
-        if main.wait is YIELD and main.trouble is None:
-            main.trouble = error  # it stands in the run queue already
-        elif not main.abandon_wait(error):
-            self.inbox.append(partial(self.to_main, error))
+        stands_ready = main.trouble is not None or main.wait is YIELD
+        if isinstance(main.trouble, BaseException) or not (
+            stands_ready or main.abandon_wait(error)
+        ):
+            self.inbox.append(partial(self.to_main, error))  # at its next wait, then
+            return
+        main.trouble = error
+        error.told_to_main = True  # type: ignore[attr-defined]
 
     def fail(self, error: BaseException) -> None:
         """Hub code raised (law 6), or a signal handler of the program's did while it ran.
@@ -516,18 +529,18 @@ class Hub:
 
     def open_kernel_objects(self) -> None:
         """Make epoll and what wakes it: for a new hub, and anew for a forked one."""
-        self.epoll = Epoll(EVENTS_A_POLL)
-        self.eventfd = Eventfd()
-        self.timers.timerfd = Timerfd()
-        self.wakeups: list[Pollable] = []
-        self.watch_internal(self.eventfd.fd)
-        self.watch_internal(self.timers.timerfd.fd)
+        with ExitStack() as made:
+            self.epoll = made.enter_context(Epoll(EVENTS_A_POLL))
+            self.eventfd = made.enter_context(Eventfd())
+            self.timers.timerfd = made.enter_context(Timerfd())
+            self.wakeups: list[Pollable] = []
+            self.watch_internal(self.eventfd.fd)
+            self.watch_internal(self.timers.timerfd.fd)
+            self.kernel_objects = made.pop_all()
 
     def close_kernel_objects(self) -> None:
         """Close them; twice does no harm."""
-        self.epoll.close()
-        self.eventfd.close()
-        self.timers.timerfd.close()
+        self.kernel_objects.close()
 
     def fds(self) -> set[int]:
         """The fds the hub itself holds, registrations left out."""
@@ -575,6 +588,8 @@ class Hub:
         while self.idle_workers:
             self.idle_workers.pop().switch()
         for worker in list(self.workers):
+            if worker.task is not None:
+                worker.task.glet = None  # so that a clean-up that would park is told, by prepare
             worker.throw(GreenletExit)
         for pollable in self.table:
             task = pollable.reader
@@ -590,6 +605,14 @@ class Hub:
     def release(self) -> None:
         """Give back what the process holds for this hub: fds, the signal wake-up, its entry."""
         self.closed = True
+        for pollable in self.table:
+            for seat in pollable.crowd or ():
+                if isinstance(seat, RemoteSeat):
+                    seat.offer()  # it finds the owner closed, and registers at home
+        for step in self.inbox:
+            owner = getattr(step, "__self__", None)
+            if isinstance(owner, RemoteSeat):
+                owner.offer()
         if self in (hubs or ()):  # None while the interpreter exits
             hubs.remove(self)
         if self.interrupts is not None:
@@ -619,6 +642,17 @@ class _Guard:
 def root_main(hub: Hub, creator: greenlet) -> None:
     """Root: bears workers, does the chores, and runs what is next when a worker has died."""
     creator.switch()
+    # Twice, since a ``try`` doesn't cover the jump back to the loop around it, where a signal
+    # handler of the program's may raise as well as anywhere.
+    while not hub.closed:
+        try:
+            persist(hub)
+        except BaseException as error:
+            hub.fail(error)
+
+
+def persist(hub: Hub) -> None:
+    """Do root's work, whatever a signal handler raises in it."""
     while not hub.closed:
         try:
             root_work(hub)

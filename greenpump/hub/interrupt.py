@@ -74,14 +74,15 @@ def raised_by_hub(error: BaseException) -> bool:
 class Interrupts:
     """What the main thread's hub holds of the process's signal handling."""
 
-    __slots__ = ("_before", "_listener", "_writer", "hub", "on_sigint")
+    __slots__ = ("_before", "_listener", "_wakeup_fd", "_writer", "hub", "on_sigint")
 
     def __init__(self, hub: Hub) -> None:
         self.hub = hub
         self._listener, self._writer = socket.socketpair()
         self._listener.setblocking(False)
         self._writer.setblocking(False)
-        self._before = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        self._wakeup_fd = self._writer.fileno()
+        self._before = signal.set_wakeup_fd(self._wakeup_fd, warn_on_full_buffer=False)
         hub.watch_internal(self._listener.fileno())
         # One object, so that uninstall can tell whether the handler is still ours.
         self.on_sigint: Callable[[int, FrameType | None], Any] = self._on_sigint
@@ -108,12 +109,15 @@ class Interrupts:
         return {self._listener.fileno(), self._writer.fileno()}
 
     def uninstall(self) -> None:
-        """Give the signal handling back as it was, where it is still ours."""
-        if threading.current_thread() is threading.main_thread():
+        """Give the signal handling back as it was, where it is still ours. Twice does no harm."""
+        try:
+            now = signal.set_wakeup_fd(-1)
+        except ValueError:
+            pass  # not in the main thread
+        else:
+            signal.set_wakeup_fd(self._before if now == self._wakeup_fd else now)
             if signal.getsignal(signal.SIGINT) == self.on_sigint:
                 signal.signal(signal.SIGINT, signal.default_int_handler)
-            now = signal.set_wakeup_fd(-1)
-            signal.set_wakeup_fd(self._before if now == self._writer.fileno() else now)
         self._listener.close()
         self._writer.close()
 

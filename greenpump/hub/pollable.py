@@ -165,7 +165,10 @@ class Pollable:
 
     def _wait_elsewhere(self, hub: Hub, task: Task[Any], direction: int, deadline: int) -> bool:
         seat = RemoteSeat(self, task, direction)
-        self.hub.post(seat.take)
+        owner = self.hub
+        owner.post(seat.take)
+        if owner.closed:
+            seat.offer()  # it closed meanwhile and may not have seen the seat
         return hub.wait(task, seat, deadline)
 
     # -- what a reader or writer found --------------------------------------------------------

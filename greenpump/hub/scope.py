@@ -24,7 +24,7 @@ its tasks one by one, which needs no tree shared between threads).
 from __future__ import annotations
 
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 
 from greenlet import getcurrent
 
@@ -47,25 +47,21 @@ class Scope:
     after the block, whether it was cut short. ``deadline`` is in nanoseconds of the hub's clock.
     """
 
-    __slots__ = (
-        "cancelled",
-        "deadline",
-        "expired",
-        "parent",
-        "reason",
-        "seconds",
-        "shielded",
-        "task",
-    )
-    # Set by ``make_scope``, for the reason given at ``task.new_task``.
+    __slots__ = ("_cut_short", "_reason", "cancelled", "deadline", "parent", "seconds", "task")
+    # ``make_scope`` sets three of them, for the reason given at ``task.new_task``, entering the
+    # next three, a cancel the others: a limit that isn't reached is to cost next to nothing.
     cancelled: bool
     deadline: int
-    expired: bool
     parent: Scope | None
-    reason: str
     seconds: float | None
-    shielded: bool
     task: Task[Any] | None
+
+    shielded: ClassVar[bool] = False
+
+    @property
+    def expired(self) -> bool:
+        """After the block: whether it was cut short."""
+        return hasattr(self, "_cut_short")
 
     def __enter__(self) -> Self:
         if self.task is not None:
@@ -80,7 +76,8 @@ class Scope:
         if seconds is None:
             self.deadline = FAR
         elif 0 <= seconds <= CENTURY:
-            self.deadline = hub.timers.clock() + int(seconds * 1_000_000_000)
+            ns = seconds * 1_000_000_000
+            self.deadline = hub.timers.clock() + (ns if type(ns) is int else int(ns))
         else:
             self.deadline = hub.timers.after(seconds)
         self.task = task
@@ -94,14 +91,13 @@ class Scope:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool:
-        task = self.task
-        assert task is not None
+        task: Any = self.task
         if task.scope is not self:
             self._left_out_of_order(task)
         task.scope = self.parent
         if error is None or not isinstance(error, Cancelled) or error.scope is not self:
             return False
-        self.expired = True
+        self._cut_short = True
         return self._absorb(error)
 
     def cancel(self, reason: str = "") -> None:
@@ -109,8 +105,8 @@ class Scope:
 
         Doesn't park. Callable from any task and thread; again and afterwards it does nothing.
         """
-        if reason and not self.reason:
-            self.reason = reason
+        if reason and not hasattr(self, "_reason"):
+            self._reason = reason
         self.cancelled = True
         task = self.task
         if task is None:
@@ -180,9 +176,11 @@ class Scope:
 
     def cancellation(self) -> Cancelled:
         """The exception that unwinds to this scope."""
-        return Cancelled(self.reason or self._describe(), self)
+        return Cancelled(self._why(), self)
 
-    def _describe(self) -> str:
+    def _why(self) -> str:
+        if hasattr(self, "_reason"):
+            return self._reason
         if self.seconds is not None:
             return f"the time limit of {self.seconds} s has passed"
         return "the scope was cancelled"
@@ -219,31 +217,40 @@ class _Limit(Scope):
         raise TimeoutError(str(error)) from None
 
 
-class TaskScope(Scope):
-    """What ``Task.cancel`` puts around the whole task; it is never left."""
+class _Shield(Scope):
+    """The scope that cancels from around it don't enter."""
 
     __slots__ = ()
+    shielded = True
+
+
+class TaskScope(Scope):
+    """What ``Task.cancel`` puts around the whole task; it is never entered nor left."""
+
+    __slots__ = ()
+
+    @classmethod
+    def around(cls, task: Task[Any], reason: str) -> TaskScope:
+        """The cancelled scope of ``task``."""
+        scope = make_scope(cls, None)
+        scope.task = task
+        scope.parent = None
+        scope.deadline = FAR
+        scope.cancelled = True
+        scope._reason = reason
+        return scope
 
 
 S = TypeVar("S", bound=Scope)
 _new: Any = object.__new__
 
 
-def make_scope(
-    kind: type[S],
-    seconds: float | None = None,
-    *,
-    task: Task[Any] | None = None,
-    reason: str = "",
-) -> S:
-    """A scope that is not entered yet; with ``task``, one that is put around the whole task."""
+def make_scope(kind: type[S], seconds: float | None) -> S:
+    """A scope that is not entered yet."""
     scope: S = _new(kind)
     scope.seconds = seconds
-    scope.task = task
-    scope.reason = reason
-    scope.parent = None
-    scope.deadline = FAR
-    scope.cancelled = scope.expired = scope.shielded = False
+    scope.task = None
+    scope.cancelled = False
     return scope
 
 
@@ -257,7 +264,11 @@ def timeout(seconds: float | None) -> Scope:
     For one socket operation a deadline on the socket is the better choice (``settimeout``,
     ``set_deadline``): it surfaces from that very call. Source: trio.fail_after, Go's context.
     """
-    return make_scope(_Limit, seconds)
+    scope: Scope = _new(_Limit)  # make_scope, written out: servers enter a limit per request
+    scope.seconds = seconds
+    scope.task = None
+    scope.cancelled = False
+    return scope
 
 
 def move_on_after(seconds: float | None = None) -> Scope:
@@ -276,6 +287,4 @@ def shield(seconds: float | None = None) -> Scope:
     block itself, quietly. What happened outside meanwhile shows at the first park after the block.
     Source: trio's shielded CancelScope.
     """
-    scope = make_scope(Scope, seconds)
-    scope.shielded = True
-    return scope
+    return make_scope(_Shield, seconds)

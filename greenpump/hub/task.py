@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from ..errors import Cancelled, TaskCancelled
 from .local import hub_or_none, this_hub
-from .scope import CANCELLED, TIMED_OUT, Scope, TaskScope, make_scope
+from .scope import CANCELLED, TIMED_OUT, Scope, TaskScope
 from .timers import FAR
 from .wait import wake
 
@@ -249,10 +249,7 @@ class Task(Generic[T_co]):
     def _cancel(self, reason: str) -> None:
         if self.done:
             return
-        base = make_scope(TaskScope, None)
-        base.task = self
-        base.reason = reason or f"task {self.name} was cancelled"
-        base.cancelled = True
+        base = TaskScope.around(self, reason or f"task {self.name} was cancelled")
         outermost = self.scope
         if outermost is None:
             self.scope = base

@@ -7,8 +7,10 @@ Invariants
 2. A task spawned on ANY stands in one hub's ``stealable``. A hub looks through all of them after
    it has announced its sleep, and who adds one wakes a sleeper afterwards: none is left lying while
    a hub sleeps.
-3. ``run`` returns only when every task of every hub of its fleet has ended, or was reported.
-4. What ends a program (Ctrl-C, SystemExit, HubError) on another hub is raised in ``run``'s main.
+3. ``run`` returns only when every task of every hub of its fleet has ended, or was reported. All
+   hubs go on scheduling until the last of them has no task left: who cleans up may need another.
+4. What ends a program (Ctrl-C, SystemExit, HubError) on another hub is raised in ``run``'s main;
+   if that has returned already, by ``run`` itself.
 
 With the GIL more hubs don't make a program faster (two were measured twice as slow as one: each
 takes the GIL from the other at every syscall); then use processes.
@@ -18,19 +20,24 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
+from operator import index
 from sys import _getframe
 from typing import Any, Final, ParamSpec, TypeVar
 
 from ..errors import HubError
-from .fork import after_in_child
+from . import fork
 from .hub import Hub
 from .interrupt import calls_user_code
 from .local import fleet, local, this_hub
 from .scope import shield
+from .spawning import yield_now
 from .task import Task, new_task
+from .timers import FAR
 from .wait import wake
 
 P = ParamSpec("P")
@@ -38,6 +45,9 @@ T = TypeVar("T")
 
 END_GRACE: Final = 10.0
 """Seconds that tasks have, once cancelled, to end with their hub."""
+
+_END_MARGIN: Final = 1.0
+"""Seconds that another hub may be late with saying how its tasks ended."""
 
 
 class Any_:
@@ -65,7 +75,7 @@ def spawn_on(hub: Hub | Any_, fn: Callable[P, T], /, *args: P.args, **kwargs: P.
     if not isinstance(target, Hub):
         raise TypeError(f"spawn_on needs a hub or ANY, not {hub!r}")
     if target.closed:
-        raise HubError(f"the hub of {target.thread.name} has ended: nothing can run on it")
+        raise _ended(target)
     context = copy_context()
     task = new_task(target, fn, args, kwargs or None, context, (frame.f_code, frame.f_lasti))
     if hub is ANY and target.fleet:
@@ -76,7 +86,26 @@ def spawn_on(hub: Hub | Any_, fn: Callable[P, T], /, *args: P.args, **kwargs: P.
         target.ready.append(task)
     else:
         target.post(task)
+    # Who spawns adds first and looks afterwards; who ends a hub says so first and looks afterwards.
+    if _withdrawn(task, target):
+        raise _ended(target)
     return task
+
+
+def _ended(hub: Hub) -> HubError:
+    return HubError(f"the hub of {hub.thread.name} has ended: nothing can run on it")
+
+
+def _withdrawn(task: Task[Any], hub: Hub) -> bool:
+    """Take back a task that came too late to a hub that has ended."""
+    if not hub.closed:
+        return False
+    line: deque[Any]
+    for line in (hub.stealable, hub.inbox):
+        with suppress(ValueError):
+            line.remove(task)
+            return True
+    return False
 
 
 def _least_loaded() -> Hub:
@@ -96,60 +125,142 @@ def run(main: Callable[P, T], /, *args: P.args, hubs: int = 1, **kwargs: P.kwarg
     all other tasks are cancelled and waited for, then every fd of the hubs is closed. Needed only
     for more than one hub, or for an orderly end: without it a thread's hub appears at first use.
 
-    Raises what ``main`` raises, RuntimeError inside a task or another ``run``, HubError when tasks
-    have not ended ten seconds after they were cancelled. Parks.
+    Raises what ``main`` raises, and SystemExit or KeyboardInterrupt that ended a task. HubError
+    when tasks have not ended ten seconds after they were cancelled (Ctrl-C shortens that); if
+    ``main`` raised, its error has that as a note. OSError when there are no fds for another hub.
+    RuntimeError inside a task or another ``run``: a process has one at a time. Parks.
     """
-    if hubs < 1:
+    if not callable(main):
+        raise TypeError(f"run needs a callable, not {main!r}")
+    if index(hubs) < 1:
         raise ValueError(f"run needs at least one hub: hubs={hubs}")
     first = this_hub()
-    if fleet or first.current is not first.main:
-        raise RuntimeError("run() was called inside another run() or inside a task")
+    if first.current is not first.main:
+        raise RuntimeError("run() was called inside a task; a program has one run(), in its main")
+    _found_fleet(first)
     helpers: list[_Helper] = []
-    _join_fleet(first)
     try:
         for number in range(2, hubs + 1):
-            helpers.append(_Helper(number, first))
+            helper = _Helper(number, first)
+            helpers.append(helper)
+            helper.start()
         result = main(*args, **kwargs)
     except BaseException as error:
-        for problem in _end(first, helpers):
-            error.add_note(problem)
-        raise
-    problems = _end(first, helpers)
-    if problems:
+        problems, late = _end(first, helpers)
+        if late is None or isinstance(error, (KeyboardInterrupt, SystemExit)):
+            late = error
+        for problem in problems:
+            late.add_note(problem)
+        if late is error:
+            raise
+        raise late  # noqa: B904  its context is right: it happened while that one was handled
+    problems, late = _end(first, helpers)
+    if late is None and problems:
         raise HubError("\n".join(problems))
+    if late is not None:
+        for problem in problems:
+            late.add_note(problem)
+        raise late
     return result
 
 
-def _end(first: Hub, helpers: list[_Helper]) -> list[str]:
-    """Cancel and wait for all tasks, end the threads, close the hubs; what went wrong."""
+def _found_fleet(first: Hub) -> None:
+    fleet.append(first)
+    if fleet[0] is not first:
+        fleet.remove(first)
+        raise RuntimeError(
+            f"run() was called inside another run(), that of {fleet[0].thread.name}: "
+            "a process has one at a time"
+        )
+    first.fleet = fleet
+
+
+# -- the end ---------------------------------------------------------------------------------------
+
+
+def _end(first: Hub, helpers: list[_Helper]) -> tuple[list[str], BaseException | None]:
+    """Cancel and wait for all tasks, end the threads, close the hubs.
+
+    What is to be said of tasks that have not ended, and what ended the program meanwhile.
+    """
+    late: list[BaseException] = []
+    limit = first.timers.after(END_GRACE)
     for helper in helpers:
         helper.stop()
-    problems = end_tasks(first)
+    _end_tasks(first, limit, late.append)
     for helper in helpers:
-        problems += helper.join()
+        helper.wait_empty(limit + int(_END_MARGIN * 1e9), late.append)
+    problems = _end_tasks(first, limit, late.append)
+    for helper in helpers:
+        problems += helper.leave()
+    _receive(first, late.append)
     fleet.remove(first)
     first.close()
-    return problems
+    return problems, late[0] if late else None
 
 
-def end_tasks(hub: Hub) -> list[str]:
-    """Cancel every task of this thread's hub and wait for them; what is to be said of the rest."""
-    with shield(END_GRACE):
-        while live := hub.live_tasks():
-            for task in live:
-                task.cancel("its hub ends")
-            for task in live:
-                task.join()
+def _end_tasks(hub: Hub, limit: int, tell: Callable[[BaseException], None]) -> list[str]:
+    """Cancel every task of this thread's hub and wait for them; what is to be said of the rest.
+
+    What is raised in the main task meanwhile is told. Whoever presses Ctrl-C won't wait longer.
+    """
+    impatient = False
+    while not impatient and (left := limit - hub.timers.clock()) > 0:
+        try:
+            with shield(left / 1e9):
+                while live := hub.live_tasks():
+                    for task in live:
+                        task.cancel("its hub ends")
+                    for task in live:
+                        task.join()
+            break
+        except BaseException as error:
+            tell(error)
+            impatient = isinstance(error, KeyboardInterrupt)
     return [
-        f"task {task.name} has not ended {END_GRACE} s after it was cancelled: {task.state()}; "
-        f"it was spawned at {task.spawned_at()}"
+        f"task {task.name} has not ended "
+        f"{'before another Ctrl-C' if impatient else f'{END_GRACE} s after it was cancelled'}: "
+        f"{task.state()}; it was spawned at {task.spawned_at()}"
         for task in hub.live_tasks()
     ]
 
 
-def _join_fleet(hub: Hub) -> None:
-    hub.fleet = fleet
-    fleet.append(hub)
+def _receive(hub: Hub, tell: Callable[[BaseException], None]) -> None:
+    """Let what is on its way to the main task arrive."""
+    try:
+        with shield():
+            hub.ready.append(hub.root_task)
+            yield_now()
+    except BaseException as error:
+        tell(error)
+
+
+class _Signal:
+    """What a hub's main task waits for, and another thread gives it."""
+
+    def __init__(self, hub: Hub, what: str) -> None:
+        self._hub = hub
+        self._what = what
+        self.given = False
+
+    def give(self) -> None:
+        """Callable from any thread, once."""
+        self._hub.post(self._arrive)
+
+    def _arrive(self) -> None:
+        self.given = True
+        if self._hub.main.wait is self:
+            wake(self._hub.main)
+
+    def park(self, deadline: int = FAR) -> bool:
+        """Park this hub's main task until the signal is given; False when ``deadline`` passed."""
+        return self.given or self._hub.wait(self._hub.prepare(), self, deadline)
+
+    def abandon(self, task: Task[Any]) -> bool:
+        return True
+
+    def reason(self, task: Task[Any]) -> str:
+        return self._what
 
 
 class _Helper:
@@ -157,44 +268,94 @@ class _Helper:
 
     def __init__(self, number: int, first: Hub) -> None:
         self._first = first
+        self._hub: Hub | None = None
+        self._failure: BaseException | None = None
         self._problems: list[str] = []
-        self._stopping = False
         self._up = threading.Event()
         self._thread = threading.Thread(target=self._main, name=f"hub-{number}", daemon=True)
+        self._empty = _Signal(first, f"the end of the tasks of hub-{number}")
+
+    # -- run's side --------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the thread and wait until its hub is up. Raises what kept it from that."""
         self._thread.start()
         self._up.wait()
+        if self._failure is not None:
+            raise self._failure
 
     def stop(self) -> None:
-        self.hub.post(self._stop)
+        """Have it cancel its tasks and say when they have ended."""
+        if self._hub is not None:
+            self._stop.give()
 
-    def join(self) -> list[str]:
-        self._thread.join()
+    def wait_empty(self, limit: int, tell: Callable[[BaseException], None]) -> None:
+        """Park until they have. (After a fork the thread is the parent's alone.)"""
+        while self._thread.is_alive() and not self._empty.given:
+            try:
+                with shield():
+                    if not self._empty.park(limit):
+                        return
+            except BaseException as error:
+                tell(error)
+                if isinstance(error, KeyboardInterrupt):
+                    return
+
+    def leave(self) -> list[str]:
+        """Have the hub closed and the thread ended; what is to be said of its tasks."""
+        hub = self._hub
+        if hub is None:
+            return []
+        self._leave.give()
+        self._thread.join(_END_MARGIN)
+        if self._thread.is_alive():
+            with suppress(ValueError):
+                fleet.remove(hub)
+            task = hub.current
+            return [
+                f"{self._thread.name} has not ended: task {task.name} holds it and does not park; "
+                f"it was spawned at {task.spawned_at()}"
+            ]
         return self._problems
 
+    # -- the thread's side -------------------------------------------------------------------------
+
     def _main(self) -> None:
-        self.hub = hub = this_hub()
-        _join_fleet(hub)
-        self._up.set()
-        while not self._stopping:
-            try:
-                hub.wait(hub.prepare(), self)
-            except BaseException as error:
-                self._first.post(partial(self._first.to_main, error))
-        self._problems = end_tasks(hub)
-        fleet.remove(hub)
+        try:
+            hub = this_hub()
+            self._stop = _Signal(hub, "the end of run()")
+            self._leave = _Signal(hub, "the end of the other hubs' tasks")
+            hub.fleet = fleet
+            fleet.append(hub)
+            self._hub = hub
+        except BaseException as error:
+            self._failure = error
+            return
+        finally:
+            self._up.set()
+        self._serve_until(self._stop)
+        _end_tasks(hub, hub.timers.after(END_GRACE), self._tell)
+        self._empty.give()
+        self._serve_until(self._leave)
+        self._problems = _end_tasks(hub, hub.timers.clock(), self._tell)
+        with suppress(ValueError):
+            fleet.remove(hub)
         hub.close()
 
-    def _stop(self) -> None:
-        self._stopping = True
-        main = self.hub.main
-        if main.wait is self:
-            wake(main)
+    def _serve_until(self, signal: _Signal) -> None:
+        while not signal.given:
+            try:
+                signal.park()
+            except BaseException as error:
+                if self._first.closed:
+                    raise  # in a child that a task of this thread forked
+                self._tell(error)
 
-    def abandon(self, task: Task[Any]) -> bool:
-        return True
-
-    def reason(self, task: Task[Any]) -> str:
-        return "the end of run()"
+    def _tell(self, error: BaseException) -> None:
+        """What would end the program ends it in ``run``'s main."""
+        self._first.post(partial(self._first.to_main, error))
 
 
-os.register_at_fork(after_in_child=after_in_child)
+os.register_at_fork(
+    before=fork.before, after_in_parent=fork.in_parent, after_in_child=fork.in_child
+)

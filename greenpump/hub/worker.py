@@ -73,6 +73,8 @@ def work(hub: Hub, me: Worker) -> None:
             task_failed(hub, task, error)
         hub.current = nobody
         me.task = task = None
+        if hub.closed:
+            return
         if hub.quota < 0:
             hub.poll_now()
         while not ready:
