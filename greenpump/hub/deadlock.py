@@ -4,6 +4,17 @@ A hub that slept a while without an event asks whether anything could still wake
 somebody waits on, a call in an offload thread, another thread, a signal handler of the program's.
 If nothing can, its main task gets a Deadlock that shows every task with its wait reason and stack.
 
+In a fleet other hubs can, too. So a hub without a hope of its own says so, by a negative
+``idle_ms`` that no other verdict has had, and sleeps on; the last of them to do so raises the alarm
+in ``run``'s main.
+
+Invariants
+----------
+1. A hub takes its verdict back before it does anything: before it takes something from the inbox or
+   from ``stealable``, and at each event.
+2. So when two rounds through all hubs find the same verdicts and nothing in line anywhere, there
+   was a moment between them when nobody did anything and nothing was on its way.
+
 Rejected: counting fd waiters as they come and go (a counter on the hot path for a question that is
 asked only when idle).
 """
@@ -13,7 +24,9 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import partial
+from itertools import count
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ..errors import Deadlock
 from .stacks import describe_tasks
@@ -23,6 +36,16 @@ if TYPE_CHECKING:
     from .hub import Hub
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+NEVER: Final = -1
+"""``hub.idle_ms`` of a hub that need not ask again: what wakes it is an event."""
+
+LATER_MS: Final = 1000
+"""How long at most a hub sleeps while its only hope is another thread, which may just end."""
+
+_verdicts = count(-2, -1)
+_asking = threading.Lock()
+"""Of two hubs that lose their hope at once, the second sees the first's verdict."""
 
 
 class Bystander(threading.Thread):
@@ -35,25 +58,54 @@ def wakes_nobody(handler: F) -> F:
     return handler
 
 
+def look(hub: Hub) -> None:
+    """The hub slept in vain. Raise the alarm, or say in ``hub.idle_ms`` when to ask again."""
+    report = find(hub)
+    if report is not None:
+        first = hub.fleet[0] if hub.fleet else hub
+        first.post(partial(first.to_main, report))
+
+
 def find(hub: Hub) -> Deadlock | None:
-    """A Deadlock to raise in the hub's main task, or None while something could wake a task."""
+    """A Deadlock to raise in the main task, or None while something could wake a task."""
+    fleet = list(hub.fleet) or [hub]
     if (
         hub.main.wait is None
         or hub.externals
         or hub.timers.next_deadline() != FAR
-        or _other_threads(hub)
         or fd_waiters(hub)
         or _signal_handlers(hub)
     ):
+        hub.idle_ms = NEVER
         return None
-    return Deadlock("all tasks are asleep and nothing can wake them\n\n" + describe_tasks(hub))
+    if _other_threads(fleet):
+        hub.idle_ms = min(2 * max(1, hub.idle_ms), LATER_MS)
+        return None
+    with _asking:
+        hub.idle_ms = next(_verdicts)
+        verdicts = [_verdict(each) for each in fleet]
+        if not all(verdicts) or verdicts != [_verdict(each) for each in fleet]:
+            return None
+        hub.idle_ms = hub.patience  # it may happen again
+    return Deadlock(
+        "all tasks are asleep and nothing can wake them\n\n"
+        + "\n".join(describe_tasks(each) for each in fleet)
+    )
 
 
-def _other_threads(hub: Hub) -> bool:
-    """Whether another thread runs that could wake a task."""
+def _verdict(hub: Hub) -> int:
+    """The hub's verdict that it has no hope of its own; 0 if it has some, or something to do."""
+    # In this order: it takes the verdict back before it takes what is in line.
+    if hub.inbox or hub.stealable:
+        return 0
+    return hub.idle_ms if hub.idle_ms < NEVER else 0
+
+
+def _other_threads(fleet: list[Hub]) -> bool:
+    """Whether another thread than the hubs' runs that could wake a task."""
+    own = {hub.thread for hub in fleet}
     return any(
-        thread is not hub.thread and not isinstance(thread, Bystander)
-        for thread in threading.enumerate()
+        thread not in own and not isinstance(thread, Bystander) for thread in threading.enumerate()
     )
 
 

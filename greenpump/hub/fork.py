@@ -24,6 +24,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from ..errors import HubError
+from . import deadlock
 from . import hub as hub_module
 from . import task as task_module
 from .hub import Hub
@@ -61,7 +62,9 @@ def in_child() -> None:
     _others.clear()
     # Another thread of the parent may have held one of them at the moment of the fork.
     task_module._joining = threading.Lock()
+    task_module._moving = threading.Lock()
     hub_module._fence = threading.Lock()
+    deadlock._asking = threading.Lock()
     hub = hub_or_none()
     fleet[:] = [hub] if hub is not None and hub in fleet else []
     for other in others:

@@ -54,6 +54,7 @@ from ..sys.epoll import EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLPRI
 from ..sys.eventfd import Eventfd
 from ..sys.timerfd import Timerfd
 from . import deadlock, interrupt
+from . import task as task_module
 from .local import hubs, local, maker
 from .pollable import QUOTA, VACANT, YES, Pollable, RemoteSeat
 from .scope import TIMED_OUT
@@ -426,11 +427,7 @@ class Hub:
         elif self.autojump is not None and self.autojump():
             self.ready.append(self.root_task)
         else:
-            report = deadlock.find(self)
-            if report is None:
-                self.idle_ms = -1
-            else:
-                self.to_main(report)
+            deadlock.look(self)
 
     # -- root's side -----------------------------------------------------------------------------
 
@@ -511,11 +508,12 @@ class Hub:
         for hub in (self, *self.fleet):
             if not hub.stealable:
                 continue
-            try:
+            self.idle_ms = self.patience  # a verdict of deadlock.py is taken back before anything
+            with task_module._moving:
+                if not hub.stealable:
+                    continue
                 task = hub.stealable.popleft()
-            except IndexError:
-                continue
-            task.hub = self
+                task.hub = self
             self.ready.append(task)
             return True
         return False

@@ -44,6 +44,8 @@ _new: Callable[[type[Task[Any]]], Task[Any]] = object.__new__
 
 _ids = count(1)
 _joining = Lock()
+_moving = Lock()
+"""Held while an unstarted task gets another hub."""
 FREE_THREADED = not getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
@@ -172,6 +174,8 @@ class Task(Generic[T_co]):
         """
         if self.done:
             return
+        if self.glet is None and self.hub.fleet:
+            self._stay()
         hub = hub_or_none()
         if hub is self.hub:
             self._cancel(reason)
@@ -245,6 +249,15 @@ class Task(Generic[T_co]):
         self.trouble = trouble
         self.hub.ready.append(self)
         return True
+
+    def _stay(self) -> None:
+        """Let no other hub take the task any more: its cancel would find it gone."""
+        with _moving:
+            try:
+                self.hub.stealable.remove(self)
+            except ValueError:
+                return
+        self.hub.post(self)
 
     def _cancel(self, reason: str) -> None:
         if self.done:
