@@ -7,10 +7,13 @@ import pytest
 from .conftest import Program
 
 PRELUDE = """
-import os, socket, sys, threading
+import os, socket, sys, threading, warnings
 import greenpump as gp
 from greenpump.hub.local import hubs, this_hub
 from greenpump.hub.pollable import Pollable
+
+# 3.12 and later say so of every fork beside a thread, which is what is tried here.
+warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
 
 def in_child(fn):
     sys.stdout.flush()
