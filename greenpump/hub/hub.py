@@ -241,21 +241,23 @@ class Hub:
         ready = self.ready
         self.current = NOBODY
         task.since = self.now
-        following: Task[Any] | None = None
         try:
             try:
                 while not ready:
                     self.idle()
                 following = ready[0]
-                ready.popleft()
+                try:
+                    ready.popleft()
+                except RecursionError:
+                    raise
+                except BaseException:
+                    # A signal handler of the program's raised, before or after the pop.
+                    if following not in ready:
+                        ready.appendleft(following)
+                    raise
             except RecursionError:
                 # Nothing was popped (law 3). Root has the depth that this task lacks.
                 self.root.switch()
-            except BaseException:
-                # A signal handler of the program's raised here.
-                if following is not None and following not in ready:
-                    ready.appendleft(following)
-                raise
             else:
                 # From here on only a C call no deeper than popleft, and none before the switch:
                 # neither a RecursionError nor a handler that raises can lose the popped task.
@@ -271,7 +273,7 @@ class Hub:
                             del idle[-1]
                         else:
                             glet = self.root
-                    following = None
+                    following = None  # type: ignore[assignment]
                     glet.switch()
         finally:
             self.current = task

@@ -78,7 +78,7 @@ class Limits:
 class BaseSocket(_stdlib.socket):
     """State, time limits, lifetime and the two ways to wait. Made only as a ``Socket``."""
 
-    __slots__ = ("_bulky", "_limits", "_pollable", "_records", "detached")
+    __slots__ = ("_bulky", "_limits", "_plain", "_pollable", "_records", "detached")
 
     def __init__(
         self, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None
@@ -92,6 +92,11 @@ class BaseSocket(_stdlib.socket):
         # longer closes it. Never reset.
         self.detached = False
         self._records = self._bulky = _type(self) != _stdlib.SOCK_STREAM
+        self._classify()
+
+    def _classify(self) -> None:
+        """A plain socket is a stream without time limits: what the hot paths are for."""
+        self._plain = self._limits is None and not self._records
 
     # -- time limits -----------------------------------------------------------------------------
 
@@ -113,6 +118,7 @@ class BaseSocket(_stdlib.socket):
             self._limits = None
         else:
             limits.timeout = value
+        self._classify()
 
     def gettimeout(self) -> float | None:
         """The limit of each operation in seconds; None is no limit, 0.0 non-blocking mode."""
@@ -162,6 +168,7 @@ class BaseSocket(_stdlib.socket):
                 limits.write = deadline
         idle = limits.timeout is None and limits.read == limits.write == FAR
         self._limits = None if idle else limits
+        self._classify()
         pollable = self._pollable
         if pollable.generation < 0:
             return

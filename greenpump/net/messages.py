@@ -64,6 +64,7 @@ class Messages(BaseSocket):
         bufsize = index(bufsize)
         if ancbufsize:
             self._records = self._bulky = True
+            self._classify()
         if bufsize < 0 or index(ancbufsize) < 0 or flags & NEVER_WAITS:
             return _recvmsg(self, bufsize, ancbufsize, flags)
         data, ancillary, said, address = self._read(_recvmsg, None, bufsize, ancbufsize, flags)
@@ -82,6 +83,7 @@ class Messages(BaseSocket):
         buffers = list(buffers)
         if ancbufsize:
             self._records = self._bulky = True
+            self._classify()
         if index(ancbufsize) < 0 or flags & NEVER_WAITS or not all(map(_fits, buffers)):
             return _recvmsg_into(self, buffers, ancbufsize, flags)
         return self._read(_recvmsg_into, None, buffers, ancbufsize, flags)

@@ -71,24 +71,17 @@ class Socket(Streams, Messages, Detachable, Options):
 
         ``flags`` are MSG_*, man 2 recv. Raises TimeoutError, OSError as socket.socket.recv.
         """
-        if flags or self._limits is not None or type(bufsize) is not int or bufsize < 1:
+        if flags or not self._plain or type(bufsize) is not int:
             return self._recv_specially(bufsize, flags)
         pollable = self._pollable
-        readable = pollable.readable
-        if readable and (readable == YES or pollable.probe()):
-            hub = pollable.hub
-            hub.quota = quota = hub.quota - 1
-            if quota < 0:
-                pollable.charge()
-            try:
-                data = _recv(self, bufsize)
-            except BlockingIOError:
-                pollable.drained()
-            else:
-                self._left(pollable, len(data), bufsize)
-                return data
+        if pollable.readable or self._bulky:
+            return self._recv_at_hand(pollable, bufsize)
+        size = SMALL
+        if bufsize <= SMALL:
+            if bufsize < 1:
+                return self._recv_specially(bufsize, flags)
+            size = bufsize
         pollable.wait_read()
-        size = bufsize if bufsize <= SMALL or self._bulky else SMALL
         try:
             data = _recv(self, size)
         except BlockingIOError:
@@ -96,9 +89,32 @@ class Socket(Streams, Messages, Detachable, Options):
         except BaseException:
             pollable.more_to_read()
             raise
-        if len(data) == size or pollable.readable or self._bulky:
+        if len(data) == size or pollable.readable:
             return self._recv_rest(pollable, data, size, bufsize)
         return data
+
+    def _recv_at_hand(self, pollable: Pollable, bufsize: int) -> bytes:
+        """recv on a plain socket that may have something already, or had much the last time."""
+        if bufsize < 1:
+            return self._recv_specially(bufsize, 0)
+        readable = pollable.readable
+        if readable and (readable == YES or pollable.probe()):
+            self._charge(pollable)
+            try:
+                data = _recv(self, bufsize)
+            except BlockingIOError:
+                pollable.drained()
+            else:
+                return self._recv_rest(pollable, data, bufsize, bufsize)
+        pollable.wait_read()
+        try:
+            data = _recv(self, bufsize)
+        except BlockingIOError:
+            return self._recv_specially(bufsize, 0)
+        except BaseException:
+            pollable.more_to_read()
+            raise
+        return self._recv_rest(pollable, data, bufsize, bufsize)
 
     def _recv_rest(self, pollable: Pollable, data: bytes, size: int, bufsize: int) -> bytes:
         """``data`` was received of ``size``; go on if that was a guess, and say what is left."""
@@ -113,8 +129,8 @@ class Socket(Streams, Messages, Detachable, Options):
             except OSError:
                 pollable.more_to_read()  # what came counts first; the next call meets it again
                 return data
-        elif got < SMALL and not self._records:
-            self._bulky = False
+        else:
+            self._bulky = got >= SMALL
         if len(data) < bufsize or not pollable.level:
             self._left(pollable, len(data), bufsize)
         return data
@@ -177,7 +193,7 @@ class Socket(Streams, Messages, Detachable, Options):
         ``flags`` are MSG_*, man 2 send. Raises TimeoutError, OSError as socket.socket.send.
         """
         pollable = self._pollable
-        if pollable.writable and self._limits is None:
+        if pollable.writable and self._plain:
             hub = pollable.hub
             hub.quota = quota = hub.quota - 1
             if quota < 0:
@@ -198,7 +214,7 @@ class Socket(Streams, Messages, Detachable, Options):
         """
         pollable = self._pollable
         sent = -1
-        if pollable.writable and self._limits is None:
+        if pollable.writable and self._plain:
             hub = pollable.hub
             hub.quota = quota = hub.quota - 1
             if quota < 0:
