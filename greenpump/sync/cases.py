@@ -1,0 +1,412 @@
+"""Cases: what a select can wait for, and how it stands in line for each.
+
+Invariants
+----------
+1. A case holds nothing of a select that waits: that is its seat's, made by ``joined`` and given
+   back to ``left``. So a case can be used again, by several tasks at once.
+2. A seat claims the selection before anything is handed to it, and wakes it once at most.
+3. What has no lock to look and join under is looked at again after joining: either side sees the
+   other (events, tasks), or the fd is asked by its own hub, which also delivers its edges.
+
+A select doesn't consume an fd's readiness: the kernel still has it for the call that follows.
+"""
+
+from __future__ import annotations
+
+import select as _kernel
+from threading import Lock
+from typing import Any, Final, Protocol, Self, TypeVar
+
+from ..errors import ChannelClosed
+from ..hub.local import this_hub
+from ..hub.pollable import _LEVEL, READ, WRITE, Pollable, RemoteSeat
+from ..hub.task import Task
+from ..hub.wait import wake
+from .channel import ENDED, NOTHING, Channel
+from .event import Event
+
+T = TypeVar("T")
+
+
+class Closed_:
+    """The type of CLOSED."""
+
+    def __repr__(self) -> str:
+        return "greenpump.CLOSED"
+
+
+CLOSED: Final = Closed_()
+"""What a select receives from a channel that is closed and drained."""
+
+
+class HasPollable(Protocol):
+    """A Socket, or what else has an fd that greenpump waits for."""
+
+    _pollable: Pollable
+
+
+class Case:
+    """One thing that a select waits for: an operation on a channel or socket.
+
+    Made by ``receiving``, ``sending``, ``readable`` and ``writable``. It may be used again, and by
+    several tasks at once.
+    """
+
+    __slots__ = ()
+    channel: Channel[Any] | None = None
+
+    # All of these hold the channel's lock, if there is a channel; ``left`` takes it itself.
+
+    def ready(self) -> bool:
+        """Whether it may be able to proceed."""
+        return False
+
+    def proceed(self) -> tuple[Any, Task[Any] | None]:
+        """Do it: the value or NOTHING, and whom to wake."""
+        raise NotImplementedError
+
+    def joined(self, selection: Selection, number: int) -> Any:
+        """Have the selection wait for it: what ``left`` needs to know."""
+
+    def left(self, seat: Any) -> None:
+        """The selection waits no longer."""
+
+    def outcome(self, value: Any) -> Any:
+        """What the select returns for what it was handed while it waited."""
+        return value
+
+
+def receiving(channel: Channel[Any] | None) -> Case:
+    """For ``select``: receive from ``channel``. The value is the message.
+
+    It is ``CLOSED`` when the channel is closed and drained, at once and every time. From None
+    nothing is ever received.
+    """
+    return _NEVER if channel is None else _Receiving(channel)
+
+
+def sending(channel: Channel[T] | None, value: T) -> Case:
+    """For ``select``: send ``value`` on ``channel``; on None it is never sent.
+
+    The select raises ChannelClosed if the channel is closed, or gets closed while it waits.
+    """
+    return _NEVER if channel is None else _Sending(channel, value)
+
+
+def readable(sock: HasPollable) -> Case:
+    """For ``select``: a read from ``sock`` is worth a try (data, EOF, an error, closed).
+
+    Of several tasks that wait for it one is told; it should read. A read afterwards may still park,
+    if somebody else was quicker.
+    """
+    return _Fd(sock, READ)
+
+
+def writable(sock: HasPollable) -> Case:
+    """For ``select``: a write to ``sock`` is worth a try. As ``readable`` in all else."""
+    return _Fd(sock, WRITE)
+
+
+def as_case(case: Event | Task[Any] | None) -> Case:
+    if case is None:
+        return _NEVER
+    if isinstance(case, Event):
+        return _Set(case)
+    if isinstance(case, Task):
+        return _Ended(case)
+    raise TypeError(
+        f"select can't wait for {case!r}: give it receiving(channel), sending(channel, value), "
+        "readable(socket), writable(socket), an Event or a Task"
+    )
+
+
+class Selection:
+    """A select that waits."""
+
+    __slots__ = ("_claim", "_seats", "number", "task", "value", "ways")
+
+    def __init__(self, ways: list[Case]) -> None:
+        """Join the queues of the channels, whose locks the caller holds."""
+        self.task = this_hub().prepare()
+        self.ways = ways
+        self.number = -1
+        self.value: Any = None
+        self._claim = Lock()
+        self._seats: list[tuple[Case, Any]] = []
+        for number, case in enumerate(ways):
+            if case.channel is not None:
+                self._seats.append((case, case.joined(self, number)))
+
+    def join_others(self) -> None:
+        """Join the places that are no channels."""
+        for number, case in enumerate(self.ways):
+            if case.channel is None:
+                self._seats.append((case, case.joined(self, number)))
+
+    def leave(self) -> None:
+        """Leave every place."""
+        for case, seat in self._seats:
+            case.left(seat)
+
+    def claim(self, number: int, value: Any) -> bool:
+        """Commit to the select, from any thread; False if somebody else has, or it gave up."""
+        if not self._claim.acquire(blocking=False):
+            return False
+        self.number = number
+        self.value = value
+        return True
+
+    def abandon(self, task: Task[Any]) -> bool:
+        return self._claim.acquire(blocking=False)
+
+    def reason(self, task: Task[Any]) -> str:
+        return f"select of {', '.join(map(repr, self.ways)) or 'nothing'}"
+
+
+class _Seat:
+    """A selection's waiter in the queue of one case."""
+
+    __slots__ = ("number", "selection")
+
+    def __init__(self, selection: Selection, number: int) -> None:
+        self.selection = selection
+        self.number = number
+
+    def take(self, value: Any) -> Task[Any] | None:
+        """``channel.Party``"""
+        return self.selection.task if self.selection.claim(self.number, value) else None
+
+    def offer(self, value: Any) -> bool:
+        """Claim the select and wake it."""
+        task = self.take(value)
+        if task is None:
+            return False
+        wake(task)
+        return True
+
+
+class _Never(Case):
+    """What never proceeds."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "None"
+
+
+_NEVER: Final = _Never()
+
+
+class _Receiving(Case):
+    __slots__ = ("channel",)
+
+    def __init__(self, channel: Channel[Any]) -> None:
+        self.channel: Channel[Any] = channel
+
+    def ready(self) -> bool:
+        channel = self.channel
+        return bool(channel._buffer or channel._senders or channel._closed)
+
+    def proceed(self) -> tuple[Any, Task[Any] | None]:
+        value, sender = self.channel._get()
+        return self.outcome(value), sender
+
+    def joined(self, selection: Selection, number: int) -> _Seat:
+        seat = _Seat(selection, number)
+        self.channel._receivers[seat] = None
+        return seat
+
+    def left(self, seat: _Seat) -> None:
+        with self.channel._lock:
+            self.channel._receivers.pop(seat, None)
+
+    def outcome(self, value: Any) -> Any:
+        return CLOSED if value is ENDED else value
+
+    def __repr__(self) -> str:
+        return f"receiving({self.channel!r})"
+
+
+class _Sending(Case):
+    __slots__ = ("_value", "channel")
+
+    def __init__(self, channel: Channel[T], value: T) -> None:
+        self.channel: Channel[Any] = channel
+        self._value = value
+
+    def ready(self) -> bool:
+        channel = self.channel
+        return bool(
+            channel._receivers or len(channel._buffer) < channel._capacity or channel._closed
+        )
+
+    def proceed(self) -> tuple[Any, Task[Any] | None]:
+        receiver = self.channel._put(self._value)
+        return (NOTHING, None) if receiver is NOTHING else (None, receiver)
+
+    def joined(self, selection: Selection, number: int) -> _Seat:
+        seat = _Seat(selection, number)
+        self.channel._senders[seat] = self._value
+        return seat
+
+    def left(self, seat: _Seat) -> None:
+        with self.channel._lock:
+            self.channel._senders.pop(seat, None)
+
+    def outcome(self, value: Any) -> Any:
+        if value is ENDED:
+            raise ChannelClosed(f"{self.channel!r} was closed while a select waited to send")
+
+    def __repr__(self) -> str:
+        return f"sending({self.channel!r})"
+
+
+class _EventSeat(_Seat):
+    """Stands among an event's waiters as a task does: ``wake`` posts it to its hub, itself."""
+
+    __slots__ = ("wait",)
+
+    @property
+    def hub(self) -> Self:
+        return self
+
+    def post(self, seat: Self) -> None:
+        self.offer(None)
+
+
+class _Set(Case):
+    __slots__ = ("_event",)
+
+    def __init__(self, event: Event) -> None:
+        self._event = event
+
+    def ready(self) -> bool:
+        return self._event.is_set()
+
+    def proceed(self) -> tuple[Any, Task[Any] | None]:
+        return self._event, None
+
+    def joined(self, selection: Selection, number: int) -> _EventSeat:
+        seat = _EventSeat(selection, number)
+        waiting: dict[Any, bool] = self._event._waiting
+        waiting[seat] = True
+        if self._event.is_set() and waiting.pop(seat, False):
+            seat.offer(None)
+        return seat
+
+    def left(self, seat: Any) -> None:
+        self._event._waiting.pop(seat, None)
+
+    def outcome(self, value: Any) -> Event:
+        return self._event
+
+    def __repr__(self) -> str:
+        return repr(self._event)
+
+
+class _EndSeat(_Seat):
+    """``task.Joiner``"""
+
+    __slots__ = ("observer",)
+
+    def __init__(self, selection: Selection, number: int) -> None:
+        super().__init__(selection, number)
+        self.observer = False
+
+    def ended(self) -> None:
+        self.offer(None)
+
+
+class _Ended(Case):
+    __slots__ = ("_target",)
+
+    def __init__(self, target: Task[Any]) -> None:
+        self._target = target
+
+    def ready(self) -> bool:
+        if self._target is this_hub().current:
+            raise RuntimeError(f"task {self._target.name} would wait for itself")
+        return self._target.done
+
+    def proceed(self) -> tuple[Any, Task[Any] | None]:
+        return self._target, None
+
+    def joined(self, selection: Selection, number: int) -> _EndSeat:
+        seat = _EndSeat(selection, number)
+        if not self._target.when_done(seat):
+            seat.offer(None)
+        return seat
+
+    def left(self, seat: Any) -> None:
+        self._target._leave(seat)
+
+    def outcome(self, value: Any) -> Task[Any]:
+        return self._target
+
+    def __repr__(self) -> str:
+        return repr(self._target)
+
+
+class _FdSeat(RemoteSeat):
+    """Like a waiter of another hub's: the claim decides, and the fd is asked when it sits down."""
+
+    __slots__ = ("number", "selection")
+
+    def __init__(
+        self, pollable: Pollable, direction: int, selection: Selection, number: int
+    ) -> None:
+        super().__init__(pollable, selection.task, direction)
+        self.claim = selection._claim
+        self.selection = selection
+        self.number = number
+
+    def offer(self) -> bool:
+        if not self.selection.claim(self.number, None):
+            return False
+        wake(self.task)
+        return True
+
+
+class _Fd(Case):
+    __slots__ = ("_direction", "_sock")
+
+    def __init__(self, sock: HasPollable, direction: int) -> None:
+        self._sock = sock
+        self._direction = direction
+
+    def ready(self) -> bool:
+        pollable = self._sock._pollable
+        if pollable.fd < 0:
+            return True  # closed: whoever tries is told
+        poller = _kernel.poll()
+        poller.register(pollable.fd, _LEVEL[self._direction])
+        if poller.poll(0):
+            return True
+        if pollable.hub.closed:
+            pollable.register(this_hub())
+        return False
+
+    def proceed(self) -> tuple[Any, Task[Any] | None]:
+        return self._sock, None
+
+    def joined(self, selection: Selection, number: int) -> _FdSeat:
+        pollable = self._sock._pollable
+        seat = _FdSeat(pollable, self._direction, selection, number)
+        if pollable.is_mine():
+            seat.take()
+        else:
+            pollable.hub.post(seat.take)
+        return seat
+
+    def left(self, seat: _FdSeat) -> None:
+        if seat.pollable.is_mine():
+            seat.pollable.leave(seat)
+        else:
+            seat.pollable.hub.post(seat._stand_up)
+
+    def outcome(self, value: Any) -> HasPollable:
+        return self._sock
+
+    def __repr__(self) -> str:
+        verb = "readable" if self._direction == READ else "writable"
+        return f"{verb}(fd {self._sock._pollable.fd})"

@@ -1,0 +1,312 @@
+"""Channel: messages from task to task, across hubs and threads, by Go's rules.
+
+Invariants
+----------
+1. Everything below changes only under ``_lock``. Nobody parks, wakes or calls anything of the
+   user's while holding it.
+2. Receivers wait only while the buffer is empty, no sender waits and the channel is open; senders
+   only while the buffer is full and it is open. (A select that both sends and receives stands on
+   both sides, and never meets itself: see ``select.py``.)
+3. A waiter is a Task, or a select's ``Party``. Whoever takes it out of its queue under the lock
+   has claimed the Task; a Party decides itself, since another channel may have claimed it first.
+   One that declines is dropped and the next in line is asked.
+4. Who claims a waiter completes its operation at once: the message goes from sender to receiver
+   (through ``_handed``), or from a waiting sender to the end of the buffer. The woken task does not
+   try again, so nobody overtakes it, and the buffer stays in the order of sending.
+5. ``abandon`` (a deadline, a cancel) takes the waiter out of its queue under the same lock; when it
+   is there no longer, it was claimed, and the operation counts. So a message is never lost, and
+   never both delivered and reported as cancelled.
+
+A signal handler or finaliser must not use a channel itself: it may have struck inside the lock. Let
+it ``spawn`` a task for that, or call ``Event.set``.
+
+Rejected: waking a waiter to try again (it may lose again, and a stranger overtakes the line); a
+deque for the waiters (a cancelled one is found in linear time; a hundred thousand timeouts take
+minutes); one lock for all channels (hubs on two cores would queue up for it).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from enum import Enum
+from operator import index
+from threading import Lock
+from typing import Any, Final, Generic, Literal, Protocol, Self, TypeVar, overload
+
+from ..errors import ChannelClosed
+from ..hub.local import this_hub
+from ..hub.pollable import QUOTA
+from ..hub.task import NOBODY, Task
+from ..hub.wait import wake
+
+T = TypeVar("T")
+D = TypeVar("D")
+
+
+class Mark(Enum):
+    """What stands in a message's place where there is none."""
+
+    NOTHING = "it would have to wait"
+    ENDED = "there never will be one"
+
+
+NOTHING: Final = Mark.NOTHING
+ENDED: Final = Mark.ENDED
+
+
+class Party(Protocol):
+    """A select's waiter in one channel."""
+
+    def take(self, value: Any) -> Task[Any] | None:
+        """Claim the select, with the message for it; whom to wake, None if it is taken."""
+
+
+class Channel(Generic[T]):
+    """A queue of at most ``capacity`` messages; without capacity sender and receiver meet.
+
+    ``send`` parks while it is full, ``recv`` and ``for message in channel`` while it is empty, and
+    each side is served in the order of coming. Usable from tasks of any hub and from any thread; a
+    time limit is a scope around the call (``timeout``, ``move_on_after``), and ``select`` waits for
+    several channels at once. A channel is always true; ``len`` is how many messages it holds.
+
+    Raises ValueError for a negative capacity. Source: The Go Programming Language Specification.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_buffer",
+        "_capacity",
+        "_closed",
+        "_handed",
+        "_lock",
+        "_quota",
+        "_receivers",
+        "_senders",
+    )
+
+    def __init__(self, capacity: int = 0) -> None:
+        capacity = index(capacity)
+        if capacity < 0:
+            raise ValueError(f"a channel's capacity must not be negative: {capacity}")
+        self._capacity = capacity
+        self._lock = Lock()
+        self._closed = False
+        self._buffer: deque[T] = deque()
+        self._receivers: OrderedDict[Task[Any] | Party, None] = OrderedDict()
+        self._senders: OrderedDict[Task[Any] | Party, Any] = OrderedDict()  # and their messages
+        self._handed: dict[Task[Any], Any] = {}  # to receivers that have not yet resumed
+        self._quota = QUOTA
+
+    def send(self, value: T) -> None:
+        """Send ``value``; parks until a receiver takes it, or the buffer has room for it.
+
+        Raises ChannelClosed when the channel is closed, or gets closed while this waits; Cancelled,
+        in which case nothing was sent.
+        """
+        self._quota = quota = self._quota - 1
+        if quota < 0:
+            self._charge()
+        while True:
+            with self._lock:
+                receiver = self._put(value)
+                if receiver is NOTHING:
+                    hub = this_hub()
+                    task = hub.prepare()
+                    self._senders[task] = value
+            if receiver is not NOTHING:
+                if receiver is not None:
+                    wake(receiver)
+                return
+            try:
+                sent = hub.wait(task, self)
+            except BaseException:
+                self._forget(task)  # a signal handler of the program's raised in between
+                raise
+            if self._closed and self._handed.pop(task, None) is ENDED:
+                raise ChannelClosed(f"{self!r} was closed while {task.name} waited to send")
+            if sent:
+                return
+
+    def recv(self) -> T:
+        """The next message; parks until there is one.
+
+        Raises ChannelClosed when the channel is closed and no message is left; Cancelled, in which
+        case no message was taken.
+        """
+        self._quota = quota = self._quota - 1
+        if quota < 0:
+            self._charge()
+        while True:
+            with self._lock:
+                if self._buffer and not self._senders:
+                    return self._buffer.popleft()
+                value, sender = self._get()
+                if value is NOTHING:
+                    hub = this_hub()
+                    task = hub.prepare()
+                    self._receivers[task] = None
+            if value is NOTHING:
+                try:
+                    hub.wait(task, self)
+                except BaseException:
+                    self._forget(task)
+                    raise
+                value = self._handed.pop(task, NOTHING)
+            elif sender is not None:
+                wake(sender)
+            if value is ENDED:
+                raise ChannelClosed(f"{self!r} has no more messages")
+            if value is not NOTHING:
+                return value  # type: ignore[no-any-return]
+
+    def try_send(self, value: T) -> bool:
+        """Send ``value`` if that needs no waiting; whether it did. Doesn't park.
+
+        Raises ChannelClosed when the channel is closed.
+        """
+        with self._lock:
+            receiver = self._put(value)
+        if receiver is NOTHING:
+            return False
+        if receiver is not None:
+            wake(receiver)
+        return True
+
+    @overload
+    def try_recv(self) -> T | None: ...
+    @overload
+    def try_recv(self, default: D) -> T | D: ...
+    def try_recv(self, default: Any = None) -> Any:
+        """The next message, or ``default`` if that would need waiting. Doesn't park.
+
+        Raises ChannelClosed when the channel is closed and no message is left.
+        """
+        with self._lock:
+            value, sender = self._get()
+        if sender is not None:
+            wake(sender)
+        if value is ENDED:
+            raise ChannelClosed(f"{self!r} has no more messages")
+        return default if value is NOTHING else value
+
+    def close(self) -> None:
+        """No more sending: receivers get what is in the buffer, then ChannelClosed. Doesn't park.
+
+        Tasks that wait to send get ChannelClosed; their messages were not sent. Raises
+        ChannelClosed when it is closed already.
+        """
+        woken = []
+        with self._lock:
+            if self._closed:
+                raise ChannelClosed(f"{self!r} can't be closed twice")
+            self._closed = True
+            for waiters in (self._receivers, self._senders):
+                for waiter in waiters:
+                    if type(waiter) is Task:
+                        self._handed[waiter] = ENDED
+                        woken.append(waiter)
+                    elif (task := waiter.take(ENDED)) is not None:  # type: ignore[union-attr]
+                        woken.append(task)
+                waiters.clear()
+        for task in woken:
+            wake(task)
+
+    @property
+    def closed(self) -> bool:
+        """Whether ``close`` was called; messages may be left nevertheless."""
+        return self._closed
+
+    @property
+    def capacity(self) -> int:
+        """How many messages it holds before ``send`` parks."""
+        return self._capacity
+
+    def __len__(self) -> int:
+        """How many messages are in the buffer."""
+        return len(self._buffer)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> T:
+        """As ``recv``, but the end of the messages ends the iteration."""
+        try:
+            return self.recv()
+        except ChannelClosed:
+            raise StopIteration from None
+
+    def __repr__(self) -> str:
+        state = f"{len(self._buffer)} of {self._capacity} messages"
+        for waiters, verb in ((self._senders, "send"), (self._receivers, "receive")):
+            if waiters:
+                state += f", {len(waiters)} waiting to {verb}"
+        return f"<Channel at {id(self):#x}: {state}{', closed' if self._closed else ''}>"
+
+    # -- under the lock; select's way in ---------------------------------------------------------
+
+    def _put(self, value: T) -> Task[Any] | Literal[Mark.NOTHING] | None:
+        """Pass ``value`` on; NOTHING if that needs waiting, else the task to wake or None."""
+        if self._closed:
+            raise ChannelClosed(f"nothing can be sent on {self!r}")
+        receivers = self._receivers
+        while receivers:
+            waiter, _ = receivers.popitem(False)
+            if type(waiter) is Task:
+                self._handed[waiter] = value
+                return waiter
+            task = waiter.take(value)  # type: ignore[union-attr]
+            if task is not None:
+                return task
+        if len(self._buffer) < self._capacity:
+            self._buffer.append(value)
+            return None
+        return NOTHING
+
+    def _get(self) -> tuple[Any, Task[Any] | None]:
+        """The next message and the task to wake; in its place NOTHING, or ENDED."""
+        buffer, senders = self._buffer, self._senders
+        sender = None
+        message: Any = ENDED if self._closed else NOTHING
+        while senders:
+            waiter, value = senders.popitem(False)
+            sender = waiter if type(waiter) is Task else waiter.take(None)  # type: ignore[union-attr]
+            if sender is not None:
+                message = value
+                break
+        if buffer:
+            if sender is not None:
+                buffer.append(message)
+            message = buffer.popleft()
+        return message, sender
+
+    # -- waiting ---------------------------------------------------------------------------------
+
+    def abandon(self, task: Task[Any]) -> bool:
+        with self._lock:
+            for waiters in (self._receivers, self._senders):
+                if task in waiters:
+                    del waiters[task]
+                    return True
+            return False
+
+    def reason(self, task: Task[Any]) -> str:
+        return f"{'send on' if task in self._senders else 'receive from'} {self!r}"
+
+    def _forget(self, task: Task[Any]) -> None:
+        """``task`` unwinds: leave nothing of it here."""
+        self.abandon(task)
+        self._handed.pop(task, None)
+
+    def _charge(self) -> None:
+        """As many operations as may go without a wait have: let the others run (law 7).
+
+        Before the operation, since this may raise Cancelled.
+        """
+        self._quota = QUOTA
+        hub = this_hub()
+        if hub.current is not NOBODY:
+            hub.quota -= QUOTA
+            hub.yield_now()
