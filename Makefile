@@ -42,8 +42,9 @@ chat: $(VENV)/.dev  ## run the bundled chat: make chat PORT=8000 HOST=127.0.0.1
 	@exec $(BIN)/python -m examples.chat --host $(HOST) --port $(PORT)
 
 bench: $(VENV)/.bench  ## measure greenpump beside its peers, into bench/results
-	@$(BIN)/python -m bench echo
-	@$(BIN)/python -m bench ring
+	@for workload in echo ring tasks memory timers connections; do \
+		$(BIN)/python -m bench $$workload || exit 1; done
+	@$(BIN)/python -m bench readme
 
 bench-quick: $(VENV)/.bench  ## the same in short, to see that it runs: the figures are noise
 	@$(BIN)/python -m bench echo --repeats 1 --seconds 0.5 --warmup 0.2 --out bench/.build/quick

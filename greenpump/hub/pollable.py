@@ -126,6 +126,35 @@ class Pollable:
         if trouble is not None:
             hub.settle(task, FAR)
 
+    def wait_read_until(self, deadline: int) -> bool:
+        """``wait_read`` with a deadline; False when that passed first."""
+        # Written out beside wait_read, which servers without a time limit shall not pay for.
+        hub = self.hub
+        task = hub.current
+        if (
+            task.glet is not getcurrent()
+            or task.scope is not None
+            or self.reader is not None
+            or self.crowd is not None
+        ):
+            return self.wait(READ, deadline)
+        self.reader = task
+        task.wait = self
+        task.deadline = deadline
+        try:
+            if deadline < task.timer_at:
+                hub.timers.arm(task, deadline)
+            trouble = hub.park(task)
+        except BaseException:
+            if self.reader is task:
+                self.reader = None
+            task.wait = task.trouble = None
+            self.readable = YES
+            raise
+        finally:
+            task.deadline = FAR
+        return trouble is None or hub.settle(task, deadline)
+
     def wait_write(self) -> None:
         """Park until a write is worth another try."""
         self.wait(WRITE)

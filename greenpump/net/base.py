@@ -30,6 +30,7 @@ import socket as _stdlib
 from collections.abc import Callable
 from errno import EBADF
 from functools import partial
+from math import ceil
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from ..hub.local import hubs, this_hub
@@ -78,7 +79,7 @@ class Limits:
 class BaseSocket(_stdlib.socket):
     """State, time limits, lifetime and the two ways to wait. Made only as a ``Socket``."""
 
-    __slots__ = ("_bulky", "_limits", "_plain", "_pollable", "_records", "detached")
+    __slots__ = ("_bulky", "_eager", "_limits", "_plain", "_pollable", "_records", "detached")
 
     def __init__(
         self, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None
@@ -95,8 +96,14 @@ class BaseSocket(_stdlib.socket):
         self._classify()
 
     def _classify(self) -> None:
-        """A plain socket is a stream without time limits: what the hot paths are for."""
-        self._plain = self._limits is None and not self._records
+        """Whether the hot paths may be taken.
+
+        Plain is a stream without time limits; eager, what may attempt to send before it looks at
+        its limits: no deadline that may have passed, nor the non-blocking mode.
+        """
+        limits = self._limits
+        self._plain = limits is None and not self._records
+        self._eager = limits is None or (limits.timeout != 0 and limits.write == FAR)
 
     # -- time limits -----------------------------------------------------------------------------
 
@@ -391,4 +398,4 @@ def _moment(when: float | None) -> int:
         return FAR
     if when != when:
         raise ValueError("a deadline can't be NaN")
-    return FAR if when > FAR / 1e9 - 1 else int(max(when, 0.0) * 1_000_000_000)
+    return FAR if when > FAR / 1e9 - 1 else ceil(max(when, 0.0) * 1_000_000_000)

@@ -33,7 +33,9 @@ from operator import index
 from select import POLLOUT, poll
 from typing import Any, Self
 
+from ..hub.local import this_hub
 from ..hub.pollable import READ, WRITE, YES, Pollable
+from ..hub.timers import FAR
 from .addresses import numeric
 from .base import FIRST_PAUSE, LONGEST_PAUSE, _family, _type
 from .detached import Detachable
@@ -156,6 +158,11 @@ class Socket(Streams, Messages, Detachable, Options):
 
     def _recv_specially(self, bufsize: int, flags: int) -> bytes:
         """recv with a time limit, with flags, or with arguments to be looked at."""
+        limits = self._limits
+        if limits is not None and limits.timeout and limits.read == FAR and not flags:
+            pollable = self._pollable
+            if type(bufsize) is int and bufsize > SMALL and not (pollable.readable or self._bulky):
+                return self._recv_within(pollable, bufsize, limits.timeout)
         bufsize = index(bufsize)
         if bufsize < 1 or flags & NEVER_WAITS:
             return _recv(self, bufsize, flags)
@@ -164,6 +171,21 @@ class Socket(Streams, Messages, Detachable, Options):
         data = self._read(_recv, None, bufsize, flags)
         if not flags:
             self._left(self._pollable, len(data), bufsize)
+        return data
+
+    def _recv_within(self, pollable: Pollable, bufsize: int, seconds: float) -> bytes:
+        """``recv`` in its hot case, with a timeout."""
+        if not pollable.wait_read_until(this_hub().timers.after(seconds)):
+            raise self._timed_out("recv")
+        try:
+            data = _recv(self, SMALL)
+        except BlockingIOError:
+            return self._recv_specially(bufsize, 0)
+        except BaseException:
+            pollable.more_to_read()
+            raise
+        if len(data) == SMALL or pollable.readable:
+            return self._recv_rest(pollable, data, SMALL, bufsize)
         return data
 
     def _recv_all(self, size: int, flags: int) -> bytes:
@@ -193,7 +215,7 @@ class Socket(Streams, Messages, Detachable, Options):
         ``flags`` are MSG_*, man 2 send. Raises TimeoutError, OSError as socket.socket.send.
         """
         pollable = self._pollable
-        if pollable.writable and self._plain:
+        if pollable.writable and self._eager:
             hub = pollable.hub
             hub.quota = quota = hub.quota - 1
             if quota < 0:
@@ -214,7 +236,7 @@ class Socket(Streams, Messages, Detachable, Options):
         """
         pollable = self._pollable
         sent = -1
-        if pollable.writable and self._plain:
+        if pollable.writable and self._eager:
             hub = pollable.hub
             hub.quota = quota = hub.quota - 1
             if quota < 0:

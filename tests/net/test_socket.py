@@ -56,9 +56,13 @@ class Calls:
 # -- the hot path --------------------------------------------------------------------------------
 
 
-def test_a_steady_echo_makes_one_recv_and_one_send(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("timeout", [None, 60])
+def test_a_steady_echo_makes_one_recv_and_one_send(
+    monkeypatch: pytest.MonkeyPatch, timeout: float | None
+) -> None:
     a, b = socketpair()
     with a, b:
+        b.settimeout(timeout)
 
         def echo() -> None:
             while data := b.recv(16384):
