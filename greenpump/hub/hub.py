@@ -570,7 +570,7 @@ class Hub:
         started = [getattr(worker, "task", None) for worker in self.workers.copy()]
         queued = [*self.ready.copy(), *self.stealable.copy(), *self.inbox.copy()]
         fresh = [item for item in queued if isinstance(item, Task) and item.glet is None]
-        return [*(task for task in started if task is not None and not task.done), *fresh]
+        return [task for task in (*started, *fresh) if task is not None and not task.done]
 
     # -- the end -----------------------------------------------------------------------------------
 

@@ -128,6 +128,9 @@ def run_task(hub: Hub, task: Task[Any]) -> None:
         raise
     except BaseException as error:
         task_failed(hub, task, error)
+        # The traceback's frames reach this one by f_back: nothing may be left here of the task,
+        # which holds the error.
+        del task, fn, args
     else:
         task.finish(value, None)
 
