@@ -127,8 +127,8 @@ def _attempt(ways: list[Case], wait: bool) -> tuple[int, Any] | Selection | None
     partner = None
     try:
         for channel in order:
+            locked += 1  # first: see channel.py
             channel._lock.acquire()
-            locked += 1
         for number, case in enumerate(ways):
             if case.channel is not None and case.ready():
                 ready.append(number)
