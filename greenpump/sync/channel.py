@@ -23,6 +23,9 @@ and a signal handler that raises right after the acquire leaves it unlocked all 
 A signal handler or finaliser must not use a channel itself: it may have struck inside the lock. Let
 it ``spawn`` a task for that, or call ``Event.set``.
 
+On free-threaded builds take messages by a ``for`` loop, not by ``list(channel)``: C code that calls
+back while it holds an object's lock must not park, since greenlet doesn't switch such locks.
+
 Rejected: waking a waiter to try again (it may lose again, and a stranger overtakes the line); a
 deque for the waiters (a cancelled one is found in linear time; a hundred thousand timeouts take
 minutes); one lock for all channels (hubs on two cores would queue up for it).

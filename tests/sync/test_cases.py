@@ -10,7 +10,15 @@ import pytest
 
 import greenpump as gp
 from greenpump.hub.local import this_hub
-from greenpump.sync.cases import readable, receiving, sending, writable
+from greenpump.sync.cases import (
+    Case,
+    Selection,
+    as_case,
+    readable,
+    receiving,
+    sending,
+    writable,
+)
 from greenpump.sync.channel import Channel
 from greenpump.sync.select import select
 from greenpump.testing import virtual_clock, wait_all_parked
@@ -107,9 +115,19 @@ def test_the_end_of_a_task() -> None:
     assert not task._joiners
 
 
-def test_a_task_s_error_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[object] = []
-    monkeypatch.setattr("greenpump.excepthook", lambda *args: seen.append(args), raising=False)
+def test_a_task_that_ends_while_the_select_joins_is_seen() -> None:
+    task = gp.spawn(int)
+    task.join()
+
+    class Late(Case):
+        def joined(self, selection: Selection, number: int) -> Any:
+            return as_case(task).joined(selection, number)
+
+    assert select(receiving(Channel()), Late()) == (1, None)
+    assert not task._joiners
+
+
+def test_a_task_s_error_is_its_own() -> None:
     task = gp.spawn(int, "seven")
     joiner = gp.spawn(task.exception)
     assert select(task) == (0, task)

@@ -332,6 +332,20 @@ def test_a_cancel_after_the_handover_comes_too_late() -> None:
     assert receiver.cancelled
 
 
+def test_a_cancel_between_claim_and_wake_comes_too_late() -> None:
+    channel = Channel[int]()
+    receiver = gp.spawn(channel.recv)
+    wait_all_parked()
+    with channel._lock:  # as another thread that has not got round to waking it
+        claimed = channel._put(1)
+    receiver.cancel()
+    wait_all_parked()
+    assert not receiver.done
+    assert claimed is receiver
+    wake(receiver)
+    assert receiver.result() == 1
+
+
 def test_in_a_cancelled_scope_nothing_waits_but_what_needs_no_wait_is_done() -> None:
     channel = Channel[int](1)
     with gp.move_on_after(10) as scope:

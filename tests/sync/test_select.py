@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 import greenpump as gp
 from greenpump.hub.pollable import QUOTA
+from greenpump.hub.wait import wake
 from greenpump.sync.cases import CLOSED, receiving, sending
 from greenpump.sync.channel import Channel
 from greenpump.sync.select import chance, select
@@ -248,6 +249,36 @@ def test_a_cancel_after_the_handover_comes_too_late() -> None:
     channel.send(5)
     task.cancel()
     assert task.result() == (0, 5)
+
+
+def test_a_cancel_between_claim_and_wake_comes_too_late() -> None:
+    channel = Channel[int]()
+    task = gp.spawn(select, receiving(channel), receiving(Channel()), timeout=None)
+    wait_all_parked()
+    with channel._lock:  # as another thread that has not got round to waking it
+        claimed = channel._put(1)
+    task.cancel()
+    wait_all_parked()
+    assert not task.done
+    assert claimed is task
+    wake(task)
+    assert task.result() == (0, 1)
+
+
+def test_it_locks_every_channel_by_address() -> None:
+    lower, upper = sorted((Channel[int](), Channel[int]()), key=id)
+    thread = threading.Thread(
+        target=select, args=(receiving(upper), receiving(lower)), kwargs={"timeout": 0}
+    )
+    with upper._lock:
+        thread.start()
+        while thread.is_alive() and not lower._lock.locked():
+            pass
+        thread.join(0.01)
+        assert thread.is_alive(), "it needs both locks"
+        assert lower._lock.locked(), "and keeps the first while it waits for the second"
+    thread.join()
+    assert not lower._lock.locked()
 
 
 def test_in_a_cancelled_scope_only_what_needs_no_wait_is_done() -> None:
