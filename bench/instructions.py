@@ -23,11 +23,12 @@ PAIRS = 50
 FEW, MANY = 2_000, 12_000
 
 
-def child(events: int, read_size: int, message: int) -> None:
+def child(events: int, read_size: int, message: int, timeout: float | None) -> None:
     """Echo so many messages, then leave at once. Runs under callgrind."""
     import greenpump as gp
 
     def serve(conn: gp.Socket) -> None:
+        conn.settimeout(timeout)
         while data := conn.recv(read_size):
             conn.sendall(data)
 
@@ -80,14 +81,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.instructions")
     parser.add_argument("--read-size", type=int, default=16384, help="bytes (default: 16384)")
     parser.add_argument("--message", type=int, default=64, help="bytes (default: 64)")
+    parser.add_argument("--timeout", type=float, help="the sockets', in seconds (default: none)")
     parser.add_argument("--child", type=int, metavar="EVENTS", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child is not None:
-        child(options.child, options.read_size, options.message)
+        child(options.child, options.read_size, options.message, options.timeout)
     if shutil.which("valgrind") is None:
         print("missing: valgrind (apt-get install valgrind)", file=sys.stderr)
         return 2
     sizes = ["--read-size", str(options.read_size), "--message", str(options.message)]
+    if options.timeout is not None:
+        sizes += ["--timeout", str(options.timeout)]
     few, many = (count([str(events), *sizes]) for events in (FEW, MANY))
     print(f"{(many - few) / (MANY - FEW):,.0f} user instructions per echoed message")
     return 0
