@@ -382,7 +382,7 @@ for sent in range(1, 2001 if sys.argv[3] != "raise" else 1001):
     os.kill(int(sys.argv[1]), int(sys.argv[2]))
     time.sleep(0.0004)
     if sys.argv[3] == "raise":  # one at a time: the next when all is well again
-        while int.from_bytes(os.read(int(sys.argv[4]), 4), "big") < sent:
+        while int.from_bytes(os.read(int(sys.argv[4]), 4) or sys.exit(), "big") < sent:
             pass
 ''', str(os.getpid()), str(int(signum)), handler, str(ack_read)],
     stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, pass_fds=[ack_read])
