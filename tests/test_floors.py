@@ -57,7 +57,6 @@ OPTIONAL: dict[str, set[str]] = {}
 NO_TEST_FILE = {
     "greenpump.errors": "declarations; each is tested where it is raised",
     "greenpump.hub": "being written: this line goes when the last of its modules has a test file",
-    "greenpump.sync": "being written: this line goes when the last of its modules has a test file",
 }
 
 
