@@ -10,22 +10,19 @@ and stops early when enough were found.
 from __future__ import annotations
 
 import greenpump as gp
-from greenpump.sync.cases import CLOSED, receiving, sending
-from greenpump.sync.channel import Channel
-from greenpump.sync.select import select
 
 WORKERS = 4
 
 
-def generate(numbers: Channel[int], first: int, stop: gp.Event) -> None:
+def generate(numbers: gp.Channel[int], first: int, stop: gp.Event) -> None:
     """Send number after number until ``stop`` is set; then nobody will send any more."""
     number = first
-    while select(sending(numbers, number), stop)[0] == 0:
+    while gp.select(gp.sending(numbers, number), stop)[0] == 0:
         number += 1
     numbers.close()
 
 
-def filter_primes(numbers: Channel[int], primes: Channel[int]) -> None:
+def filter_primes(numbers: gp.Channel[int], primes: gp.Channel[int]) -> None:
     """Pass on what is prime, until the numbers end."""
     for number in numbers:
         if all(number % divisor for divisor in range(2, int(number**0.5) + 1)):
@@ -34,7 +31,7 @@ def filter_primes(numbers: Channel[int], primes: Channel[int]) -> None:
 
 def find_primes(first: int, count: int, report_every: float = 1.0) -> list[int]:
     """The first ``count`` primes from ``first`` on, in order."""
-    numbers, primes = Channel[int](16), Channel[int]()
+    numbers, primes = gp.Channel[int](16), gp.Channel[int]()
     stop = gp.Event()
     found: list[int] = []
     with gp.Group() as group:
@@ -42,8 +39,8 @@ def find_primes(first: int, count: int, report_every: float = 1.0) -> list[int]:
         workers = [group.spawn(filter_primes, numbers, primes) for _ in range(WORKERS)]
         group.spawn(close_after, workers, primes)
         while True:
-            match select(receiving(primes), timeout=report_every):
-                case 0, end if end is CLOSED:
+            match gp.select(gp.receiving(primes), timeout=report_every):
+                case 0, end if end is gp.CLOSED:
                     break
                 case 0, prime:
                     found.append(prime)
@@ -54,7 +51,7 @@ def find_primes(first: int, count: int, report_every: float = 1.0) -> list[int]:
     return sorted(found)[:count]
 
 
-def close_after(workers: list[gp.Task[None]], primes: Channel[int]) -> None:
+def close_after(workers: list[gp.Task[None]], primes: gp.Channel[int]) -> None:
     """Close ``primes`` when the last one that sends on it has ended."""
     for worker in workers:
         worker.join()

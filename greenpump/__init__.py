@@ -30,12 +30,17 @@ from .net.listen import listen, raise_nofile_limit, socketpair
 from .net.serve import serve
 from .net.socket import Socket
 from .offload import offload
+from .sync.cases import CLOSED, readable, receiving, sending, writable
+from .sync.channel import Channel
 from .sync.event import Event
 from .sync.group import Group
+from .sync.select import select
 
 __all__ = [
     "ANY",
+    "CLOSED",
     "Cancelled",
+    "Channel",
     "ChannelClosed",
     "Deadlock",
     "DelimiterNotFound",
@@ -65,8 +70,12 @@ __all__ = [
     "move_on_after",
     "offload",
     "raise_nofile_limit",
+    "readable",
+    "receiving",
     "resolve",
     "run",
+    "select",
+    "sending",
     "serve",
     "shield",
     "sleep",
@@ -76,5 +85,6 @@ __all__ = [
     "stats",
     "timeout",
     "watchdog",
+    "writable",
     "yield_now",
 ]
