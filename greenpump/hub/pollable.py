@@ -118,10 +118,7 @@ class Pollable:
         try:
             trouble = hub.park(task)
         except BaseException:
-            if self.reader is task:
-                self.reader = None
-            task.wait = task.trouble = None
-            self.readable = YES  # an edge may have been handed to it
+            self.undo(task)
             raise
         if trouble is not None:
             hub.settle(task, FAR)
@@ -146,14 +143,18 @@ class Pollable:
                 hub.timers.arm(task, deadline)
             trouble = hub.park(task)
         except BaseException:
-            if self.reader is task:
-                self.reader = None
-            task.wait = task.trouble = None
-            self.readable = YES
+            self.undo(task)
             raise
         finally:
             task.deadline = FAR
         return trouble is None or hub.settle(task, deadline)
+
+    def undo(self, task: Task[Any]) -> None:
+        """The park of a reader raised: nothing of its wait is left (law 5)."""
+        if self.reader is task:
+            self.reader = None
+        task.wait = task.trouble = None
+        self.readable = YES  # an edge may have been handed to it
 
     def wait_write(self) -> None:
         """Park until a write is worth another try."""

@@ -165,9 +165,12 @@ def run(main: Callable[P, T], /, *args: P.args, hubs: int = 1, **kwargs: P.kwarg
 
 
 def _found_fleet(first: Hub) -> None:
-    fleet.append(first)
-    if fleet[0] is not first:
-        fleet.remove(first)
+    nested = bool(first.fleet)
+    if not nested:
+        fleet.append(first)  # of two threads that do this at once, the first has won
+        if fleet[0] is not first:
+            fleet.remove(first)
+    if nested or fleet[0] is not first:
         raise RuntimeError(
             f"run() was called inside another run(), that of {fleet[0].thread.name}: "
             "a process has one at a time"
@@ -353,6 +356,7 @@ class _Helper:
 
     def _tell(self, error: BaseException) -> None:
         """What would end the program ends it in ``run``'s main."""
+        error.told_to_main = False  # type: ignore[attr-defined]  # only this thread's was
         self._first.post(partial(self._first.to_main, error))
 
 

@@ -54,6 +54,9 @@ FIRST_PAUSE = 1_000_000
 LONGEST_PAUSE = 50_000_000
 """ns between two attempts where the kernel won't say when one is worth it."""
 
+UNUSUAL = object()
+"""What no size is identical to."""
+
 CLOSED = Pollable(-1)
 """The pollable of every closed socket."""
 
@@ -79,7 +82,17 @@ class Limits:
 class BaseSocket(_stdlib.socket):
     """State, time limits, lifetime and the two ways to wait. Made only as a ``Socket``."""
 
-    __slots__ = ("_bulky", "_eager", "_limits", "_plain", "_pollable", "_records", "detached")
+    __slots__ = (
+        "_bulky",
+        "_eager",
+        "_guess",
+        "_limits",
+        "_plain",
+        "_pollable",
+        "_records",
+        "_usual",
+        "detached",
+    )
 
     def __init__(
         self, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None
@@ -103,6 +116,7 @@ class BaseSocket(_stdlib.socket):
         """
         limits = self._limits
         self._plain = limits is None and not self._records
+        self._usual: object = UNUSUAL
         self._eager = limits is None or (limits.timeout != 0 and limits.write == FAR)
 
     # -- time limits -----------------------------------------------------------------------------

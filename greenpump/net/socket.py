@@ -16,8 +16,9 @@ Invariants of the hot path (beside those of ``base.py``)
 3. What the last message was, the next will be: after a small one, ``SMALL`` bytes are asked for
    and the rest of ``bufsize`` only if they came full. A bytes object of 16 KiB that is cut down to
    64 costs a trip through malloc, more than all of this module's Python.
-4. Bad arguments are found before parking, not when data has come: a call that would park first is
-   made only with a plain positive int; all else takes the way that attempts or checks.
+4. Bad arguments are found before parking, not when data has come: ``_usual`` is the size that was
+   found good, and all else takes the way that attempts or checks. It is ``UNUSUAL`` whenever the
+   hot path may not be taken at all: a time limit, datagrams, a long message the last time.
 5. An operation that did not have to wait is charged to the hub's quota, *before* the syscall: the
    yield may raise Cancelled, and nothing sent or received may be lost to that.
 """
@@ -33,11 +34,13 @@ from operator import index
 from select import POLLOUT, poll
 from typing import Any, Self
 
+from greenlet import getcurrent
+
 from ..hub.local import this_hub
 from ..hub.pollable import READ, WRITE, YES, Pollable
 from ..hub.timers import FAR
 from .addresses import numeric
-from .base import FIRST_PAUSE, LONGEST_PAUSE, _family, _type
+from .base import FIRST_PAUSE, LONGEST_PAUSE, UNUSUAL, _family, _type
 from .detached import Detachable
 from .messages import NEVER_WAITS, Messages, _fits
 from .options import Options
@@ -73,17 +76,32 @@ class Socket(Streams, Messages, Detachable, Options):
 
         ``flags`` are MSG_*, man 2 recv. Raises TimeoutError, OSError as socket.socket.recv.
         """
-        if flags or not self._plain or type(bufsize) is not int:
-            return self._recv_specially(bufsize, flags)
+        if flags or bufsize is not self._usual:
+            return self._recv_unusual(bufsize, flags)
         pollable = self._pollable
-        if pollable.readable or self._bulky:
+        if pollable.readable:
             return self._recv_at_hand(pollable, bufsize)
-        size = SMALL
-        if bufsize <= SMALL:
-            if bufsize < 1:
-                return self._recv_specially(bufsize, flags)
-            size = bufsize
-        pollable.wait_read()
+        size = self._guess
+        # Pollable.wait_read, written out: a call less for every message.
+        hub = pollable.hub
+        task = hub.current
+        if (
+            task.glet is not getcurrent()
+            or task.scope is not None
+            or pollable.reader is not None
+            or pollable.crowd is not None
+        ):
+            pollable.wait(READ)
+        else:
+            pollable.reader = task
+            task.wait = pollable
+            try:
+                trouble = hub.park(task)
+            except BaseException:
+                pollable.undo(task)
+                raise
+            if trouble is not None:
+                hub.settle(task, FAR)
         try:
             data = _recv(self, size)
         except BlockingIOError:
@@ -95,10 +113,18 @@ class Socket(Streams, Messages, Detachable, Options):
             return self._recv_rest(pollable, data, size, bufsize)
         return data
 
+    def _recv_unusual(self, bufsize: int, flags: int) -> bytes:
+        """recv with another size than the last time, or where the hot path may not be taken."""
+        if flags or not self._plain or type(bufsize) is not int or bufsize < 1:
+            return self._recv_specially(bufsize, flags)
+        if self._bulky:
+            return self._recv_at_hand(self._pollable, bufsize)
+        self._usual = bufsize
+        self._guess = min(bufsize, SMALL)
+        return self.recv(bufsize)
+
     def _recv_at_hand(self, pollable: Pollable, bufsize: int) -> bytes:
         """recv on a plain socket that may have something already, or had much the last time."""
-        if bufsize < 1:
-            return self._recv_specially(bufsize, 0)
         readable = pollable.readable
         if readable and (readable == YES or pollable.probe()):
             self._charge(pollable)
@@ -123,6 +149,7 @@ class Socket(Streams, Messages, Detachable, Options):
         got = len(data)
         if size < bufsize and got == size:
             self._bulky = True
+            self._usual = UNUSUAL
             try:
                 data += _recv(self, bufsize - size)
             except BlockingIOError:
@@ -133,6 +160,8 @@ class Socket(Streams, Messages, Detachable, Options):
                 return data
         else:
             self._bulky = got >= SMALL
+            if self._bulky:
+                self._usual = UNUSUAL
         if len(data) < bufsize or not pollable.level:
             self._left(pollable, len(data), bufsize)
         return data
