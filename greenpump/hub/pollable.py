@@ -214,7 +214,11 @@ class Pollable:
             poller = select.poll()
             poller.register(self.fd, _LEVEL[READ])
             self.ask = poller.poll
-        if self.ask(0):
+        try:
+            found = self.ask(0)
+        except RuntimeError:
+            return True  # another hub's task asks at this moment: worth a try
+        if found:
             self.vain = 0
             return True
         if getattr(local, "hub", None) is self.hub:

@@ -192,8 +192,12 @@ def _end(first: Hub, helpers: list[_Helper]) -> tuple[list[str], BaseException |
         helper.stop()
     _end_tasks(first, limit, late.append)
     for helper in helpers:
+        if _impatient(late):
+            helper.hurry()
         helper.wait_empty(limit + int(_END_MARGIN * 1e9), late.append)
-    problems = _end_tasks(first, limit, late.append)
+    if not _impatient(late):
+        _end_tasks(first, limit, late.append)
+    problems = _describe_live(first)
     for helper in helpers:
         problems += helper.leave()
     _receive(first, late.append)
@@ -202,13 +206,12 @@ def _end(first: Hub, helpers: list[_Helper]) -> tuple[list[str], BaseException |
     return problems, late[0] if late else None
 
 
-def _end_tasks(hub: Hub, limit: int, tell: Callable[[BaseException], None]) -> list[str]:
-    """Cancel every task of this thread's hub and wait for them; what is to be said of the rest.
+def _end_tasks(hub: Hub, limit: int, tell: Callable[[BaseException], None]) -> None:
+    """Cancel every task of this thread's hub and wait until they have ended.
 
     What is raised in the main task meanwhile is told. Whoever presses Ctrl-C won't wait longer.
     """
-    impatient = False
-    while not impatient and (left := limit - hub.timers.clock()) > 0:
+    while (left := limit - hub.timers.clock()) > 0:
         try:
             with shield(left / 1e9):
                 while live := hub.live_tasks():
@@ -216,14 +219,21 @@ def _end_tasks(hub: Hub, limit: int, tell: Callable[[BaseException], None]) -> l
                         task.cancel("its hub ends")
                     for task in live:
                         task.join()
-            break
+            return
         except BaseException as error:
             tell(error)
-            impatient = isinstance(error, KeyboardInterrupt)
+            if isinstance(error, KeyboardInterrupt):
+                return
+
+
+def _impatient(late: list[BaseException]) -> bool:
+    return any(isinstance(error, KeyboardInterrupt) for error in late)
+
+
+def _describe_live(hub: Hub) -> list[str]:
     return [
-        f"task {task.name} has not ended "
-        f"{'before another Ctrl-C' if impatient else f'{END_GRACE} s after it was cancelled'}: "
-        f"{task.state()}; it was spawned at {task.spawned_at()}"
+        f"task {task.name} was cancelled, {END_GRACE} s ago or before another Ctrl-C, and has not "
+        f"ended: {task.state()}; it was spawned at {task.spawned_at()}"
         for task in hub.live_tasks()
     ]
 
@@ -292,6 +302,12 @@ class _Helper:
         if self._hub is not None:
             self._stop.give()
 
+    def hurry(self) -> None:
+        """Have it wait no longer for its tasks."""
+        hub = self._hub
+        if hub is not None:
+            hub.post(partial(hub.to_main, KeyboardInterrupt()))
+
     def wait_empty(self, limit: int, tell: Callable[[BaseException], None]) -> None:
         """Park until they have. (After a fork the thread is the parent's alone.)"""
         while self._thread.is_alive() and not self._empty.given:
@@ -302,7 +318,7 @@ class _Helper:
             except BaseException as error:
                 tell(error)
                 if isinstance(error, KeyboardInterrupt):
-                    return
+                    self.hurry()
 
     def leave(self) -> list[str]:
         """Have the hub closed and the thread ended; what is to be said of its tasks."""
@@ -340,7 +356,7 @@ class _Helper:
         _end_tasks(hub, hub.timers.after(END_GRACE), self._tell)
         self._empty.give()
         self._serve_until(self._leave)
-        self._problems = _end_tasks(hub, hub.timers.clock(), self._tell)
+        self._problems = _describe_live(hub)
         with suppress(ValueError):
             fleet.remove(hub)
         hub.close()

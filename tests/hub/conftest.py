@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +45,11 @@ Program = Callable[..., subprocess.CompletedProcess[str]]
 def program() -> Program:
     """Run Python source in a process of its own: what it prints, and how it ends."""
 
-    def run(source: str, *args: object, timeout: float = 50) -> subprocess.CompletedProcess[str]:
+    def run(
+        source: str, *args: object, timeout: float = 50, flags: Sequence[str] = ()
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-c", textwrap.dedent(source), *map(str, args)],
+            [sys.executable, *flags, "-c", textwrap.dedent(source), *map(str, args)],
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             capture_output=True,
             text=True,

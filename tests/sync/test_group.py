@@ -687,7 +687,7 @@ def test_a_hub_that_closes_doesnt_wait_for_a_group(monkeypatch: pytest.MonkeyPat
         gp.spawn(host)
         wait_all_parked()
 
-    with pytest.raises(gp.HubError, match="has not ended"):
+    with pytest.raises(gp.HubError, match="and has not ended"):
         gp.run(main)
     assert sorted(ended) == ["host", "member"]
 
