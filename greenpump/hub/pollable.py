@@ -34,10 +34,12 @@ direction.
 
 from __future__ import annotations
 
+import os
 import select
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from errno import EBADF
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +63,7 @@ NO, YES, PERHAPS = 0, 1, 2
 
 READ = EPOLLIN
 WRITE = EPOLLOUT
-VAIN = 8
+VAIN = 2
 LEVEL = EPOLLIN | EPOLLRDHUP | EPOLLPRI
 INTEREST = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI | EPOLLET
 _VERB = {READ: "read", WRITE: "write"}
@@ -274,25 +276,35 @@ class Pollable:
 
         Raises NotPollable for regular files, OSError (EBADF, ENOSPC) as epoll_ctl.
         """
+        fd = self.fd
+        if fd < 0:
+            raise OSError(EBADF, os.strerror(EBADF))
         if generation is None:
             generation = hub.next_generation()
-        hub.make_room(self.fd)
-        data = generation << 32 | self.fd
+        hub.make_room(fd)
+        data = generation << 32 | fd
         try:
-            hub.epoll.add(self.fd, events, data)
+            hub.epoll.add(fd, events, data)
         except FileExistsError:
             # The number was closed behind our back while a dup keeps the old file registered under
             # it, or another object holds the same number: the newer one gets the events.
-            hub.epoll.modify(self.fd, events, data)
+            hub.epoll.modify(fd, events, data)
         except PermissionError as error:
             raise NotPollable(
-                f"fd {self.fd} is a regular file or a directory, which epoll refuses: "
+                f"fd {fd} is a regular file or a directory, which epoll refuses: "
                 "run the call through greenpump.offload"
             ) from error
         self.hub = hub
-        self.generation = generation
         self.level = False
-        hub.table[self.fd] = self
+        hub.table[fd] = self
+        self.generation = generation
+        # Another thread that closes the fd takes the number away first and looks at the generation
+        # afterwards: one of the two sees the other.
+        if self.fd < 0:
+            with suppress(OSError):
+                hub.epoll.remove(fd)
+            hub.table[fd] = VACANT
+            raise OSError(EBADF, os.strerror(EBADF))
 
     def reask(self, hub: Hub) -> None:
         """Have the kernel report the present readiness as a new edge."""
@@ -348,14 +360,15 @@ class Pollable:
 
         The woken find the socket closed (EBADF) when they try. Callable from any thread.
         """
+        fd, self.fd = self.fd, -1
         hub = self.hub
-        if self.generation < 0 or hub.closed:
+        if fd < 0 or self.generation < 0 or hub.closed:
             return
-        if hub.table[self.fd] is self:
+        if hub.table[fd] is self:
             # The number may have been closed behind our back; closing it again will say so.
             with suppress(OSError):
-                hub.epoll.remove(self.fd)
-            hub.table[self.fd] = VACANT
+                hub.epoll.remove(fd)
+            hub.table[fd] = VACANT
         self._soon(self.wake_all)
 
     def _soon(self, step: Callable[[], None]) -> None:
