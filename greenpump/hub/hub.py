@@ -582,6 +582,12 @@ class Hub:
         """
         if self.closed:
             return
+        self.end()
+        if getattr(local, "hub", None) is self:
+            del local.hub, local.guard
+
+    def end(self) -> None:
+        """``close``, but for the thread's locals."""
         self.closed = True
         self.current = self.main
         self.root.switch()  # returns, and is dead
@@ -599,8 +605,6 @@ class Hub:
         # Nothing takes the fast paths any more: neither this greenlet's nor its sockets'.
         self.current = NOBODY
         self.creator.__dict__.pop("task", None)
-        if getattr(local, "hub", None) is self:
-            del local.hub, local.guard
 
     def release(self) -> None:
         """Give back what the process holds for this hub: fds, the signal wake-up, its entry."""
@@ -634,7 +638,9 @@ class _Guard:
             return
         # The main thread's goes with the interpreter, whose modules may be gone by now.
         if hub.interrupts is None and get_ident() == hub.thread.ident:
-            hub.close()  # only here, in its own thread, can its greenlets still be ended
+            # Only here, in its own thread, can its greenlets still be ended. Not ``close``: asking
+            # for a local of a thread that drops them makes new ones, which nobody drops.
+            hub.end()
         else:
             hub.release()
 
