@@ -10,6 +10,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from typing import Any
 
 import pytest
 
@@ -94,15 +95,22 @@ def interrupted() -> Callable[[Callable[[], object]], AbstractContextManager[Non
 
 @pytest.fixture
 def blocked() -> Iterator[Callable[[set[int]], None]]:
-    """Block signals for the test; what is still pending at its end is taken, not delivered."""
+    """Block signals for the test; what is still pending at its end is taken, not delivered.
+
+    They get a handler as well: a thread that an earlier test left behind doesn't block them, and
+    where it took one the test must fail, not the whole run be killed.
+    """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-    mine: set[int] = set()
+    handlers: dict[int, Any] = {}
 
     def block(signums: set[int]) -> None:
-        mine.update(signums)
         signal.pthread_sigmask(signal.SIG_BLOCK, signums)
+        for signum in signums:
+            handlers[signum] = signal.signal(signum, lambda *args: None)
 
     yield block
-    while mine and signal.sigtimedwait(mine, 0):
+    while handlers and signal.sigtimedwait(handlers, 0):
         pass
+    for signum, handler in handlers.items():
+        signal.signal(signum, handler)
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
