@@ -26,6 +26,7 @@ from typing import Any, Final
 from ..errors import HubError
 from . import deadlock
 from . import hub as hub_module
+from . import pollable as pollable_module
 from . import task as task_module
 from .hub import Hub
 from .interrupt import install
@@ -63,6 +64,7 @@ def in_child() -> None:
     # Another thread of the parent may have held one of them at the moment of the fork.
     task_module._joining = threading.Lock()
     task_module._moving = threading.Lock()
+    pollable_module._adopting = threading.Lock()
     hub_module._fence = threading.Lock()
     deadlock._asking = threading.Lock()
     hub = hub_or_none()

@@ -70,6 +70,9 @@ _VERB = {READ: "read", WRITE: "write"}
 _LEVEL = {READ: select.POLLIN | select.POLLPRI | select.POLLRDHUP, WRITE: select.POLLOUT}
 
 
+_adopting = Lock()
+
+
 class Pollable:
     """The readiness state of one fd, and who waits for it."""
 
@@ -166,11 +169,8 @@ class Pollable:
         """Park until ``direction`` is worth another try; False when ``deadline`` passed first."""
         hub = this_hub()
         task = hub.prepare()
-        owner = self.hub
-        if owner is not hub:
-            if not owner.closed:
-                return self._wait_elsewhere(hub, task, direction, deadline)
-            self.register(hub)
+        if self.hub is not hub and not self.adopt(hub):
+            return self._wait_elsewhere(hub, task, direction, deadline)
         if direction == READ and self.reader is None and self.crowd is None:
             self.reader = task
             return hub.wait(task, self, deadline)
@@ -270,6 +270,16 @@ class Pollable:
         return getattr(local, "hub", None) is self.hub
 
     # -- the owning hub ---------------------------------------------------------------------------
+
+    def adopt(self, hub: Hub) -> bool:
+        """Register with ``hub``, that of this thread, if no hub owns it; whether this one does now.
+
+        Of two hubs whose tasks are the first to wait for an fd, at once, one is the owner.
+        """
+        with _adopting:
+            if self.hub.closed:
+                self.register(hub)
+        return self.hub is hub
 
     def register(self, hub: Hub, events: int = INTEREST, generation: int | None = None) -> None:
         """Make ``hub`` the owner; the first edges follow at its next poll if there is anything.
