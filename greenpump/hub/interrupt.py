@@ -4,7 +4,8 @@ CPython runs signal handlers in the main thread, between any two bytecodes: also
 ``park``, where a KeyboardInterrupt would tear the scheduler apart. So while the main thread's hub
 lives and nobody has installed a handler of their own, SIGINT is ours: if the interrupted code is
 the user's, KeyboardInterrupt is raised at once; if it is greenpump's, it is raised in the main
-task, at its present or else its next wait.
+task, at its present or else its next wait. The main task gets it in any case: another task may
+swallow it, and C code that called the user's may turn it into an error of its own.
 
 A signal that the kernel delivers to another thread, or just before ``epoll_wait``, leaves the hub
 asleep; ``signal.set_wakeup_fd`` has C code write a byte to a socketpair then (an eventfd refuses
@@ -61,6 +62,18 @@ def interruptible(frame: FrameType | None) -> bool:
     return True
 
 
+def came_of_interrupt(error: BaseException) -> bool:
+    """Whether ``error`` is what became of a Ctrl-C that the main task is told of anyway."""
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        if isinstance(cause, KeyboardInterrupt) and hasattr(cause, "told_to_main"):
+            return True
+        seen.add(id(cause))
+        cause = cause.__cause__ or cause.__context__
+    return False
+
+
 def raised_by_hub(error: BaseException) -> bool:
     """Whether ``error`` started in greenpump's code, rather than in a handler that ran in it."""
     step: TracebackType | None = error.__traceback__
@@ -90,9 +103,14 @@ class Interrupts:
             signal.signal(signal.SIGINT, self.on_sigint)
 
     def _on_sigint(self, signum: int, frame: FrameType | None) -> None:
-        if interruptible(frame):
-            signal.default_int_handler(signum, frame)
-        self.hub.inbox.append(partial(self.hub.to_main, KeyboardInterrupt()))
+        hub = self.hub
+        error = KeyboardInterrupt()
+        raised = interruptible(frame)
+        if not raised or hub.current is not hub.main:
+            error.told_to_main = False  # type: ignore[attr-defined]
+            hub.inbox.append(partial(hub.to_main, error))
+        if raised:
+            raise error
 
     def drain(self) -> None:
         """Empty the wake-up pipe; pass the bytes on to whoever had it before us."""

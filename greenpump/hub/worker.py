@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from greenlet import GreenletExit, getcurrent, greenlet
 
 from ..errors import Cancelled
-from .interrupt import calls_user_code
+from .interrupt import calls_user_code, came_of_interrupt
 from .report import report
 
 if TYPE_CHECKING:
@@ -144,5 +144,5 @@ def task_failed(hub: Hub, task: Task[Any], error: BaseException) -> None:
     observed = task.finish(None, error)
     if isinstance(error, (KeyboardInterrupt, SystemExit)):
         hub.to_main(error)
-    elif not observed and not cancelled:
+    elif not observed and not cancelled and not came_of_interrupt(error):
         report(task, error)

@@ -44,8 +44,30 @@ def test_in_user_code_it_is_raised_at_once(sigint: Hub) -> None:
     task = gp.spawn(body)
     task.result()
     assert where == [task]
+    with pytest.raises(KeyboardInterrupt):  # what a task swallows, the main task still gets
+        gp.sleep(3600)
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
+    gp.yield_now()  # once
+
+
+def test_what_a_task_makes_of_it_is_not_reported(
+    sigint: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reports: list[BaseException] = []
+    monkeypatch.setattr(gp, "excepthook", lambda task, error: reports.append(error))
+
+    def body() -> None:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise ValueError("as C code does that calls Python's") from None
+
+    task = gp.spawn(body)
+    with pytest.raises(KeyboardInterrupt):
+        gp.sleep(3600)
+    assert task.done
+    assert reports == []
 
 
 def test_while_the_hub_sleeps_it_is_raised_in_main(sigint: Hub, hub: Hub) -> None:
