@@ -123,7 +123,11 @@ class Pollable:
         try:
             trouble = hub.park(task)
         except BaseException:
-            self.undo(task)
+            # Law 5, without a call: near the recursion limit it would be refused, too.
+            if self.reader is task:
+                self.reader = None
+            task.wait = task.trouble = None
+            self.readable = YES  # an edge may have been handed to it
             raise
         if trouble is not None:
             hub.settle(task, FAR)
@@ -148,18 +152,15 @@ class Pollable:
                 hub.timers.arm(task, deadline)
             trouble = hub.park(task)
         except BaseException:
-            self.undo(task)
+            # Law 5, without a call: near the recursion limit it would be refused, too.
+            if self.reader is task:
+                self.reader = None
+            task.wait = task.trouble = None
+            self.readable = YES  # an edge may have been handed to it
             raise
         finally:
             task.deadline = FAR
         return trouble is None or hub.settle(task, deadline)
-
-    def undo(self, task: Task[Any]) -> None:
-        """The park of a reader raised: nothing of its wait is left (law 5)."""
-        if self.reader is task:
-            self.reader = None
-        task.wait = task.trouble = None
-        self.readable = YES  # an edge may have been handed to it
 
     def wait_write(self) -> None:
         """Park until a write is worth another try."""

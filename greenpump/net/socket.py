@@ -98,7 +98,10 @@ class Socket(Streams, Messages, Detachable, Options):
             try:
                 trouble = hub.park(task)
             except BaseException:
-                pollable.undo(task)
+                if pollable.reader is task:
+                    pollable.reader = None
+                task.wait = task.trouble = None
+                pollable.readable = YES
                 raise
             if trouble is not None:
                 hub.settle(task, FAR)
