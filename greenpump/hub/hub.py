@@ -568,7 +568,7 @@ class Hub:
     def live_tasks(self) -> list[Task[Any]]:
         """Every task of this hub that has not ended, the main task left out."""
         started = [getattr(worker, "task", None) for worker in self.workers.copy()]
-        queued = [*self.ready.copy(), *self.stealable.copy(), *self.inbox.copy()]
+        queued = [*_copy(self.ready), *_copy(self.stealable), *_copy(self.inbox)]
         fresh = [item for item in queued if isinstance(item, Task) and item.glet is None]
         return [task for task in (*started, *fresh) if task is not None and not task.done]
 
@@ -613,7 +613,7 @@ class Hub:
             for seat in pollable.crowd or ():
                 if isinstance(seat, RemoteSeat):
                     seat.offer()  # it finds the owner closed, and registers at home
-        for step in self.inbox:
+        for step in _copy(self.inbox):
             owner = getattr(step, "__self__", None)
             if isinstance(owner, RemoteSeat):
                 owner.offer()
@@ -690,6 +690,15 @@ def root_work(hub: Hub) -> None:
             del ready[0]
             if glet is not hub.root:
                 glet.switch()
+
+
+def _copy(line: deque[Any]) -> list[Any]:
+    """What stands in a line that other threads add to and take from."""
+    while True:
+        try:
+            return list(line)
+        except RuntimeError:  # without the GIL: it changed meanwhile
+            continue
 
 
 _fence = threading.Lock()
