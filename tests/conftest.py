@@ -15,10 +15,12 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-# CI has the time limit of pytest-timeout; hypothesis' own deadline would measure the other core.
-settings.register_profile("greenpump", deadline=None)
+# CI has the time limit of pytest-timeout; hypothesis' own deadlines would measure the other core.
+settings.register_profile(
+    "greenpump", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("greenpump")
 
 FAILED = pytest.StashKey[bool]()

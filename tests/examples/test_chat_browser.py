@@ -248,7 +248,8 @@ def test_a_killed_server_is_reconnected_to(open_tab: OpenTab, server: ChatServer
     assert alice.get("text").get_property("value") == "lost?"
     alice.screenshot("server-gone")
     server.start()
-    alice.get("retry").click()
+    # By script: a page that meanwhile tried by itself hides the button, and then it does no harm.
+    alice.front().execute_script("arguments[0].click()", alice.get("retry"))
     alice.until(lambda: alice.state() == "live")
     bob.until(lambda: bob.state() == "live")
     assert not alice.get("banner").is_displayed()
