@@ -18,9 +18,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 # CI has the time limit of pytest-timeout; hypothesis' own deadlines would measure the other core.
-settings.register_profile(
-    "greenpump", deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+settings.register_profile("greenpump", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("greenpump")
 
 FAILED = pytest.StashKey[bool]()
