@@ -1,12 +1,8 @@
-"""Tests that neither sleep nor guess: a virtual clock, and "everybody waits now".
+"""A clock for tests that don't sleep: it jumps to the next deadline when nothing else can happen.
 
     @virtual_clock()
     def test_the_server_gives_up_after_30_seconds():
         ...                      # half a minute of waiting takes no time
-
-    spawn(server)
-    wait_all_parked()            # it stands in accept now
-    client.connect(...)
 
 The virtual clock belongs to the calling thread's hub. It stands still while tasks run, and
 *jumps* to the next deadline when nothing can happen before it: no task is ready, the kernel has no
@@ -31,20 +27,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from .hub.deadlock import fd_waiters
-from .hub.hub import PATIENCE_MS
-from .hub.local import this_hub
-from .hub.timers import FAR
+from ..hub.deadlock import fd_waiters
+from ..hub.local import this_hub
+from ..hub.timers import FAR
+from .parked import GRACE_MS, be_patient
 
 if TYPE_CHECKING:
-    from .hub.hub import Hub
-    from .hub.task import Task
-
-__all__ = ["VirtualClock", "virtual_clock", "wait_all_parked"]
-
-GRACE_MS = 1
+    from ..hub.hub import Hub
 
 
 class VirtualClock:
@@ -134,52 +125,4 @@ def virtual_clock() -> Iterator[VirtualClock]:
         hub.autojump = None
         hub.timers.use_clock(real, alarm=True)
         hub.now = real()
-        _be_patient(hub)
-
-
-class _AllParked:
-    """The wait for everybody else's."""
-
-    __slots__ = ("hub",)
-
-    def __init__(self, hub: Hub) -> None:
-        self.hub = hub
-
-    def abandon(self, task: Task[Any]) -> bool:
-        try:
-            self.hub.watchers.remove(task)
-        except ValueError:
-            return False
-        return True
-
-    def reason(self, task: Task[Any]) -> str:
-        return "wait_all_parked"
-
-
-def wait_all_parked() -> None:
-    """Park until every other task of this hub is parked and nothing that could ready one is due.
-
-    "Due" is what the kernel has ready and what other threads have posted; a deadline that lies
-    ahead is not, so with a virtual clock this returns before the clock jumps. While tasks wait on
-    fds the kernel gets ``GRACE_MS`` to deliver. Tasks that wait for an offloaded call are parked.
-    Several tasks that wait here are served in turn, each as if it alone did: the one that is
-    resumed first makes the others wait until it parks again.
-
-    Raises Cancelled. Source: trio.testing.wait_all_tasks_blocked, Go's synctest.Wait.
-    """
-    hub = this_hub()
-    task = hub.prepare()
-    hub.patience = hub.idle_ms = GRACE_MS if fd_waiters(hub) else 0
-    hub.watchers.append(task)
-    try:
-        hub.wait(task, _AllParked(hub))
-    finally:
-        _be_patient(hub)
-
-
-def _be_patient(hub: Hub) -> None:
-    """Set how long the hub's next sleep may last before it asks itself why."""
-    if hub.autojump is None and not hub.watchers:
-        hub.patience = hub.idle_ms = PATIENCE_MS
-    else:
-        hub.patience = hub.idle_ms = 0
+        be_patient(hub)
