@@ -14,6 +14,9 @@ Invariants
    a received message or an acquired lock is never lost to a deadline.
 4. Entering and leaving touch no timer. A deadline reaches the heap only when the task parks inside
    the scope, and then as the task's one entry (``timers.py``).
+5. A hook stands in the chain as if it were a scope just inside its own: so leaving a scope that has
+   none costs nothing, and one that has some finds that it is not the innermost. A hook is told once
+   at most, and taken out of the chain then; its scope, when it is left, drops it.
 
 Rejected: throwing into a task at an arbitrary point (gevent.Timeout: it corrupts whatever the task
 was doing, and an inner block can't tell whose timeout it caught); edge-triggered cancellation
@@ -50,6 +53,7 @@ class Scope:
     __slots__ = ("_cut_short", "_reason", "cancelled", "deadline", "parent", "seconds", "task")
     # ``make_scope`` sets three of them, for the reason given at ``task.new_task``, entering the
     # next three, a cancel the others: a limit that isn't reached is to cost next to nothing.
+    _reason: str | BaseException
     cancelled: bool
     deadline: int
     parent: Scope | None
@@ -62,6 +66,12 @@ class Scope:
     def expired(self) -> bool:
         """After the block: whether it was cut short."""
         return hasattr(self, "_cut_short")
+
+    @property
+    def cause(self) -> BaseException | None:
+        """The error it was cancelled with, if it was one. Source: Go's context.Cause."""
+        reason = getattr(self, "_reason", None)
+        return reason if isinstance(reason, BaseException) else None
 
     def __enter__(self) -> Self:
         if self.task is not None:
@@ -93,17 +103,19 @@ class Scope:
     ) -> bool:
         task: Any = self.task
         if task.scope is not self:
-            self._left_out_of_order(task)
+            self._left_not_innermost(task)
         task.scope = self.parent
         if error is None or not isinstance(error, Cancelled) or error.scope is not self:
             return False
         self._cut_short = True
         return self._absorb(error)
 
-    def cancel(self, reason: str = "") -> None:
+    def cancel(self, reason: str | BaseException = "") -> None:
         """Cancel the block: every park in it raises Cancelled until it is left.
 
-        Doesn't park. Callable from any task and thread; again and afterwards it does nothing.
+        ``reason`` is what the Cancelled says, or the TimeoutError that takes its place; an error is
+        its ``__cause__``, too. The first reason counts. Doesn't park. Callable from any task and
+        thread; again and afterwards it does nothing. Source: Go's context.WithCancelCause.
         """
         if reason and not hasattr(self, "_reason"):
             self._reason = reason
@@ -176,11 +188,14 @@ class Scope:
 
     def cancellation(self) -> Cancelled:
         """The exception that unwinds to this scope."""
-        return Cancelled(self._why(), self)
+        error = Cancelled(self._why(), self)
+        error.__cause__ = self.cause
+        return error
 
     def _why(self) -> str:
         if hasattr(self, "_reason"):
-            return self._reason
+            reason = self._reason
+            return f"cancelled for {reason!r}" if isinstance(reason, BaseException) else reason
         if self.seconds is not None:
             return f"the time limit of {self.seconds} s has passed"
         return "the scope was cancelled"
@@ -190,22 +205,32 @@ class Scope:
 
     def _tell(self) -> None:
         task = self.task
-        if task is not None and task.scope is not None and task.scope.cancelled_one() is self:
-            task.abandon_wait(CANCELLED)
+        if task is not None and task.scope is not None:
+            if task.scope.cancelled_one() is self:
+                task.abandon_wait(CANCELLED)
+            tell_hooks(task)
 
-    def _left_out_of_order(self, task: Task[Any]) -> None:
+    def _left_not_innermost(self, task: Task[Any]) -> None:
+        """Drop the hooks of this scope; what else stands inside it should have been left before."""
+        inside = []
         scope = task.scope
         while scope is not None and scope is not self:
+            inside.append(scope)
             scope = scope.parent
         if scope is None:
             raise RuntimeError(
                 "a scope was left twice, or by another task than the one that entered it"
             )
         task.scope = self.parent
-        raise RuntimeError(
-            "scopes must be left in the reverse order of entering; an inner one is still open "
-            "(a generator suspended inside a with-block?)"
-        )
+        hooks = [scope for scope in inside if isinstance(scope, Hook)]
+        for hook in hooks:
+            hook.take_down()
+            hook.dropped()
+        if hooks != inside:
+            raise RuntimeError(
+                "scopes must be left in the reverse order of entering; an inner one is still open "
+                "(a generator suspended inside a with-block?)"
+            )
 
 
 class _Limit(Scope):
@@ -214,7 +239,7 @@ class _Limit(Scope):
     __slots__ = ()
 
     def _absorb(self, error: Cancelled) -> Literal[False]:
-        raise TimeoutError(str(error)) from None
+        raise TimeoutError(str(error)) from error.__cause__
 
 
 class _Shield(Scope):
@@ -230,7 +255,7 @@ class TaskScope(Scope):
     __slots__ = ()
 
     @classmethod
-    def around(cls, task: Task[Any], reason: str) -> TaskScope:
+    def around(cls, task: Task[Any], reason: str | BaseException) -> TaskScope:
         """The cancelled scope of ``task``."""
         scope = make_scope(cls, None)
         scope.task = task
@@ -239,6 +264,83 @@ class TaskScope(Scope):
         scope.cancelled = True
         scope._reason = reason
         return scope
+
+
+class Hook(Scope):
+    """What is told when a scope is cancelled, by hand or by a deadline. It is no block.
+
+    All of it runs on the hub of the scope's task.
+    """
+
+    __slots__ = ("timer_at",)
+    timer_at: int
+
+    def put_up(self, scope: Scope) -> bool:
+        """Stand just inside ``scope``, or be told at once; False when that has been left."""
+        task = scope.task
+        if task is None:
+            return False
+        inner = None
+        outer = task.scope
+        while outer is not None and outer is not scope:
+            inner, outer = outer, outer.parent
+        if outer is None:
+            return False
+        self.seconds = None
+        self.cancelled = False
+        self.task = task
+        self.timer_at = FAR
+        self.deadline = scope.earliest()
+        if scope.cancelled_one() is not None:
+            self.reached()
+            return True
+        self.parent = scope
+        if inner is None:
+            task.scope = self
+        else:
+            inner.parent = self
+        if self.deadline != FAR:
+            task.hub.timers.arm(self, self.deadline)
+        return True
+
+    def take_down(self) -> None:
+        """Leave the chain, if it still stands there."""
+        task = self.task
+        assert task is not None
+        inner = None
+        scope = task.scope
+        while scope is not None and scope is not self:
+            inner, scope = scope, scope.parent
+        if scope is not None:
+            if inner is None:
+                task.scope = self.parent
+            else:
+                inner.parent = self.parent
+        self.deadline = FAR
+        if self.timer_at != FAR:
+            task.hub.timers.disarm(self)
+
+    def timed_out(self) -> None:
+        self.take_down()
+        self.reached()
+
+    def reached(self) -> None:
+        """The scope is cancelled. No user code here: it is the hub that calls."""
+        raise NotImplementedError
+
+    def dropped(self) -> None:
+        """The scope has been left: it never will be."""
+        raise NotImplementedError
+
+
+def tell_hooks(task: Task[Any]) -> None:
+    """Tell the hooks of ``task`` that stand in a cancelled scope."""
+    scope = task.scope
+    while scope is not None:
+        hook, scope = scope, scope.parent
+        if isinstance(hook, Hook) and hook.cancelled_one() is not None:
+            hook.take_down()
+            hook.reached()
 
 
 S = TypeVar("S", bound=Scope)

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from ..errors import Cancelled, TaskCancelled
 from .local import hub_or_none, this_hub
-from .scope import CANCELLED, TIMED_OUT, Scope, TaskScope
+from .scope import CANCELLED, TIMED_OUT, Scope, TaskScope, tell_hooks
 from .timers import FAR
 from .wait import wake
 
@@ -163,11 +163,15 @@ class Task(Generic[T_co]):
             raise TimeoutError(f"task {self.name} has not ended within {timeout} s")
         error = self.error
         if isinstance(error, Cancelled) and not isinstance(error, TaskCancelled):
-            return TaskCancelled(f"task {self.name} was cancelled")
+            cancelled = TaskCancelled(f"task {self.name} was cancelled")
+            cancelled.__cause__ = error.__cause__
+            return cancelled
         return error
 
-    def cancel(self, reason: str = "") -> None:
+    def cancel(self, reason: str | BaseException = "") -> None:
         """Ask the task to end: from now on every park in it raises Cancelled.
+
+        ``reason`` is what that says, an error its ``__cause__``, too (``Scope.cancel``).
 
         Doesn't park, and doesn't wait for the end (``join`` does). A task that never started never
         will; one that has ended is left alone. Callable from any thread, any number of times.
@@ -259,7 +263,7 @@ class Task(Generic[T_co]):
                 return
         self.hub.post(self)
 
-    def _cancel(self, reason: str) -> None:
+    def _cancel(self, reason: str | BaseException) -> None:
         if self.done:
             return
         base = TaskScope.around(self, reason or f"task {self.name} was cancelled")
@@ -274,6 +278,7 @@ class Task(Generic[T_co]):
             outermost.parent = base
         if (self.scope or base).cancelled_one() is not None:
             self.abandon_wait(CANCELLED)
+        tell_hooks(self)
 
     def _await_end(self, timeout: float | None, *, observer: bool) -> bool:
         hub = this_hub()
@@ -367,7 +372,7 @@ class _Cancel:
 
     __slots__ = ("reason", "task")
 
-    def __init__(self, task: Task[Any], reason: str) -> None:
+    def __init__(self, task: Task[Any], reason: str | BaseException) -> None:
         self.task = task
         self.reason = reason
 

@@ -228,6 +228,45 @@ def test_the_first_reason_is_kept_and_a_second_cancel_does_nothing() -> None:
     gp.yield_now()
 
 
+# -- causes ------------------------------------------------------------------------------------
+
+
+def test_the_cause_of_a_cancel_is_shown() -> None:
+    cause = ConnectionResetError("the peer left")
+    with gp.move_on_after() as scope:
+        assert scope.cause is None
+        scope.cancel(cause)
+        scope.cancel(KeyError())
+        with pytest.raises(
+            gp.Cancelled, match=r"ConnectionResetError\('the peer left'\)"
+        ) as caught:
+            gp.yield_now()
+        assert caught.value.__cause__ is cause
+        gp.yield_now()
+    assert scope.expired
+    assert scope.cause is cause
+
+
+def test_the_cause_of_a_timeout_error_is_shown() -> None:
+    def be_cancelled(reason: str | BaseException) -> None:
+        with gp.timeout(3) as scope:
+            scope.cancel(reason)
+            gp.yield_now()
+
+    cause = KeyError("why")
+    with pytest.raises(TimeoutError, match=r"KeyError\('why'\)") as caught:
+        be_cancelled(cause)
+    assert caught.value.__cause__ is cause
+    with pytest.raises(TimeoutError) as caught, gp.timeout(3) as scope:
+        gp.sleep(5)
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
+    assert scope.cause is None
+    with pytest.raises(TimeoutError, match="enough") as caught:
+        be_cancelled("enough")
+    assert caught.value.__cause__ is None
+
+
 # -- shields -----------------------------------------------------------------------------------
 
 

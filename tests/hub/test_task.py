@@ -342,6 +342,25 @@ def test_a_strayed_cancelled_is_an_error_like_others(unhandled: list[BaseExcepti
     assert [str(error) for error in unhandled] == ["whose?"]
 
 
+@pytest.mark.parametrize("started", [True, False])
+@pytest.mark.parametrize("in_thread", [True, False])
+def test_the_cause_of_a_cancel_is_shown(started: bool, in_thread: bool) -> None:
+    cause = KeyError("why")
+    task = gp.spawn(gp.sleep, 3600)
+    if started:
+        wait_all_parked()
+    if in_thread:
+        thread = threading.Thread(target=task.cancel, args=(cause,))
+        thread.start()
+        thread.join()
+    else:
+        task.cancel(cause)
+    with pytest.raises(gp.TaskCancelled) as caught:
+        task.result()
+    assert caught.value.__cause__ is cause
+    assert str(task.error) == "cancelled for KeyError('why')"
+
+
 # -- names and states --------------------------------------------------------------------------
 
 
