@@ -71,13 +71,26 @@ def spawn_on(hub: Hub | Any_, fn: Callable[P, T], /, *args: P.args, **kwargs: P.
     if not callable(fn):
         raise TypeError(f"spawn_on needs a callable, not {fn!r}")
     frame = _getframe(1)
+    target = find_hub(hub)
+    context = copy_context()
+    task = new_task(target, fn, args, kwargs or None, context, (frame.f_code, frame.f_lasti))
+    enqueue(task, hub)
+    return task
+
+
+def find_hub(hub: Hub | Any_) -> Hub:
+    """Where a task for ``hub`` goes at first. Raises HubError when that has ended, TypeError."""
     target = _least_loaded() if hub is ANY else hub
     if not isinstance(target, Hub):
         raise TypeError(f"spawn_on needs a hub or ANY, not {hub!r}")
     if target.closed:
         raise _ended(target)
-    context = copy_context()
-    task = new_task(target, fn, args, kwargs or None, context, (frame.f_code, frame.f_lasti))
+    return target
+
+
+def enqueue(task: Task[Any], hub: Hub | Any_) -> None:
+    """Let a new task of ``find_hub(hub)`` start. Raises HubError when its hub has ended."""
+    target = task.hub
     if hub is ANY and target.fleet:
         target.stealable.append(task)
         sleeper = next((other for other in (target, *fleet) if other.sleeping), target)
@@ -89,7 +102,6 @@ def spawn_on(hub: Hub | Any_, fn: Callable[P, T], /, *args: P.args, **kwargs: P.
     # Who spawns adds first and looks afterwards; who ends a hub says so first and looks afterwards.
     if _withdrawn(task, target):
         raise _ended(target)
-    return task
 
 
 def _ended(hub: Hub) -> HubError:

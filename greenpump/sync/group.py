@@ -6,7 +6,8 @@ Invariants
    a hub that closes, which ends the tasks itself, and a stack with no room left for a call.)
 2. The first error cancels the rest: the other tasks, and the block itself if it is still running.
 3. No error is lost: all are raised together, as an ExceptionGroup. What ends the program
-   (KeyboardInterrupt, SystemExit) goes on as itself, with the group as its ``__context__``.
+   (KeyboardInterrupt, SystemExit) goes on as itself, with the group as its ``__context__`` (the
+   context of its context, if it has one).
 4. ``_taken`` counts places: members, and spawns that have taken a place and not yet a member. A
    member that ends hands its place to the first in ``_queue``; so nobody overtakes, a limit is
    never exceeded, and the block can't end under a spawn.
@@ -20,17 +21,23 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from contextvars import copy_context
 from sys import _getframe
 from threading import RLock
 from types import TracebackType
-from typing import Any, Final, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar
 
 from ..errors import Cancelled
 from ..hub.local import this_hub
 from ..hub.scope import Scope, move_on_after, shield
-from ..hub.spawning import spawn, yield_now
-from ..hub.task import Task
+from ..hub.spawning import yield_now
+from ..hub.task import Task, new_task
+from ..hub.threads import Any_, enqueue, find_hub
 from ..hub.wait import wake
+from .starting import TaskStatus
+
+if TYPE_CHECKING:
+    from ..hub.hub import Hub
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -106,8 +113,7 @@ class Group:
                 if outside is None or isinstance(outside, Cancelled):
                     # The scope that is cancelled around here stays so: its turn is the next park.
                     raise group
-                if outside.__context__ is None:
-                    outside.__context__ = group
+                _innermost(outside).__context__ = group
             if outside is not None and outside is not error:
                 raise outside
             return outside is None
@@ -124,28 +130,46 @@ class Group:
         never starts. Raises RuntimeError outside the with-block, TypeError when ``fn`` is not
         callable, Cancelled.
         """
-        if not callable(fn):
-            raise TypeError(f"Group.spawn needs a callable, not {fn!r}")
-        self._take_place()
-        try:
-            task = spawn(fn, *args, **kwargs)
-        except BaseException:
-            self._give_place()
-            raise
-        frame = _getframe(1)
-        task.site = (frame.f_code, frame.f_lasti)
-        with self._lock:
-            self._members[task] = None
-        if not task.when_done(_Member(self, task)):
-            self._member_ended(task)
-        if self._scope.cancelled:
-            task.cancel("its group was cancelled")
-        return task
+        return self._add(None, fn, args, kwargs)
 
-    def cancel(self, reason: str = "") -> None:
+    def spawn_on(
+        self, hub: Hub | Any_, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Task[T]:
+        """``spawn`` on another hub, or on ``ANY``, as ``greenpump.spawn_on``.
+
+        Raises HubError when ``hub`` has ended, and what ``spawn`` raises.
+        """
+        return self._add(hub, fn, args, kwargs)
+
+    def start(self, fn: Callable[..., object], /, *args: Any, **kwargs: Any) -> Any:
+        """``spawn``, and wait until the task says that it is ready; returns what it says.
+
+        ``fn`` gets one more keyword argument, ``task_status``, and calls
+        ``task_status.started(value)``; from then on it is a task of the group like any other. If it
+        fails before, that is no matter of the group's: its error is raised here. If it just ends,
+        a RuntimeError is; if something else cancels it, TaskCancelled.
+
+        When the caller is cancelled first, so is the task; once it has ended Cancelled is raised,
+        or the task's error if its clean-up failed. Parks. Raises also what ``spawn`` raises.
+        Source: trio's nursery.start.
+        """
+        this_hub().prepare()  # in a cancelled scope nothing is started
+        status: TaskStatus[Any] = TaskStatus()
+        kwargs["task_status"] = status
+        self._add(None, fn, args, kwargs, status)
+        try:
+            status.wait()
+        except BaseException:
+            if status.give_up():
+                self._end_start(status)
+            raise
+        return status.outcome()
+
+    def cancel(self, reason: str | BaseException = "") -> None:
         """Cancel every task of the group and the block itself, which then ends quietly.
 
-        Doesn't park; callable from any thread, before the block and during it.
+        An error as ``reason`` is the cause that they see (``Scope.cancel``). Doesn't park; callable
+        from any thread, before the block and during it.
         """
         self._scope.cancel(reason or "the group was cancelled")
         with self._lock:
@@ -236,23 +260,80 @@ class Group:
 
     # -- tasks that end --------------------------------------------------------------------------
 
-    def _member_ended(self, task: Task[Any]) -> None:
-        error = task.error
+    def _member_ended(self, task: Task[Any], status: TaskStatus[Any] | None) -> None:
         with self._lock:
             self._members.pop(task, None)
+        if status is None or not status.task_ended():
+            self._note_error(task)
+        self._give_place()
+
+    def _note_error(self, task: Task[Any]) -> None:
+        error = task.error
         if isinstance(error, _ENDS_PROGRAM):
             self._ending = error
             self.cancel("another task of its group ended the program")
         elif error is not None and not (isinstance(error, Cancelled) and task.was_cancelled(error)):
             self._fail(task.name, error)
-        self._give_place()
 
     def _fail(self, who: str, error: BaseException) -> None:
         with self._lock:
             self._failed.append(who)
             self._errors.append(error)
         if not self._scope.cancelled:
-            self.cancel("another task of its group failed")
+            self.cancel(f"{who} of its group failed with {type(error).__name__}")
+
+    # -- tasks that begin --------------------------------------------------------------------------
+
+    def _add(
+        self,
+        hub: Hub | Any_ | None,
+        fn: Callable[..., T],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        status: TaskStatus[Any] | None = None,
+    ) -> Task[T]:
+        """Make a member of the group and let it start. Called by what the user calls."""
+        if not callable(fn):
+            raise TypeError(f"a Group's task needs a callable, not {fn!r}")
+        self._take_place()
+        frame = _getframe(2)
+        task = None
+        try:
+            target = this_hub() if hub is None else find_hub(hub)
+            site = (frame.f_code, frame.f_lasti)
+            task = new_task(target, fn, args, kwargs or None, copy_context(), site)
+            if status is not None:
+                status.task = task
+            with self._lock:
+                self._members[task] = None
+            # Before it can end, or its error would be reported as one that nobody waits for.
+            task.when_done(_Member(self, task, status))
+            enqueue(task, target if hub is None else hub)
+        except BaseException:
+            with self._lock:
+                self._members.pop(task, None)  # type: ignore[arg-type]
+            self._give_place()
+            raise
+        if self._scope.cancelled:
+            task.cancel("its group was cancelled")
+        return task
+
+    def _end_start(self, status: TaskStatus[Any]) -> None:
+        """The starter was interrupted: end the task, and raise its error if it has one."""
+        task = status.task
+        task.cancel("its start was cancelled")
+        if this_hub().closed:
+            return
+        try:
+            with shield():
+                task.join()
+        except BaseException:
+            if not status.hand_over():
+                self._note_error(task)
+            raise
+        if task.error is not None and not task.cancelled:
+            del task
+            status.raise_error()
 
     # -- places ------------------------------------------------------------------------------------
 
@@ -330,6 +411,15 @@ class Group:
         return f"wait for {len(self._members)} task(s) of a group"
 
 
+def _innermost(error: BaseException) -> BaseException:
+    """The error at the end of the chain of contexts, where one more has its place."""
+    seen = {id(error)}
+    while (context := error.__context__) is not None and id(context) not in seen:
+        seen.add(id(context))
+        error = context
+    return error
+
+
 class _Place:
     """A task's wait for a place in a group that is full."""
 
@@ -354,12 +444,13 @@ class _Place:
 class _Member:
     """What tells the group that a task has ended."""
 
-    __slots__ = ("group", "observer", "task")
+    __slots__ = ("group", "observer", "status", "task")
 
-    def __init__(self, group: Group, task: Task[Any]) -> None:
+    def __init__(self, group: Group, task: Task[Any], status: TaskStatus[Any] | None) -> None:
         self.group = group
         self.task = task
+        self.status = status
         self.observer = True
 
     def ended(self) -> None:
-        self.group._member_ended(self.task)
+        self.group._member_ended(self.task, self.status)

@@ -463,7 +463,7 @@ def test_a_group_cancelled_before_its_block_ends_at_its_first_park() -> None:
 def test_spawn_tells_where_it_was_called_and_what_is_wrong() -> None:
     with gp.Group() as group:
         task = group.spawn(gp.sleep, 0)
-        with pytest.raises(TypeError, match=r"Group\.spawn needs a callable, not 5"):
+        with pytest.raises(TypeError, match=r"a Group.s task needs a callable, not 5"):
             group.spawn(5)  # type: ignore[arg-type]
     assert f"{__file__}:" in task.spawned_at()
     assert "test_spawn_tells" in task.spawned_at()
@@ -606,6 +606,50 @@ def test_members_on_other_hubs() -> None:
     gp.run(main, hubs=2)
     assert len(found) == 400
     assert len(set(found)) == 2
+
+
+@pytest.mark.parametrize("on_any", [False, True])
+def test_spawn_on(on_any: bool) -> None:
+    def main() -> None:
+        found: list[Task[Hub]] = []
+        with gp.Group(limit=3) as group:
+            for _ in range(200):
+                where = gp.ANY if on_any else gp.hubs()[1]
+                found.append(group.spawn_on(where, lambda: gp.current().hub))
+        ran = [task.result() for task in found]
+        assert "test_spawn_on" in found[0].spawned_at()
+        if not on_any:
+            assert set(ran) == {gp.hubs()[1]}
+        assert group._taken == 0
+
+    gp.run(main, hubs=2)
+
+
+def test_an_error_on_another_hub_is_the_groups_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    # However soon the task ends: its group stands there before it starts.
+    reported: list[BaseException] = []
+    monkeypatch.setattr(gp, "excepthook", lambda task, error: reported.append(error))
+
+    def main() -> None:
+        for _ in range(100):
+            with pytest.raises(ExceptionGroup), gp.Group() as group:
+                group.spawn_on(gp.hubs()[1], fail, Boom())
+
+    gp.run(main, hubs=2)
+    assert reported == []
+
+
+def test_spawn_on_a_hub_that_has_ended() -> None:
+    hubs: list[Hub] = []
+    thread = threading.Thread(target=lambda: hubs.append(gp.hubs()[0]))
+    thread.start()
+    thread.join()
+    with gp.Group(limit=1) as group:
+        with pytest.raises(gp.HubError, match="has ended"):
+            group.spawn_on(hubs[0], forever)
+        with pytest.raises(TypeError, match="needs a hub or ANY, not 5"):
+            group.spawn_on(5, forever)  # type: ignore[arg-type]
+        assert len(group) == group._taken == 0
 
 
 def test_a_member_on_another_hub_fails_and_everybody_is_cancelled() -> None:
