@@ -662,6 +662,11 @@ def persist(hub: Hub) -> None:
     while not hub.closed:
         try:
             root_work(hub)
+        except MemoryError as error:
+            hub.fail(error)
+            if hub.newborn is not None:  # no room for one more greenlet: it is not tried for ever
+                task, hub.newborn = hub.newborn, None
+                task.finish(None, error)
         except BaseException as error:
             hub.fail(error)
 

@@ -1147,3 +1147,29 @@ def test_law_11_every_kind_of_park_bounces(park: Callable[[], None], hub: Hub) -
     tasks = [gp.spawn(park) for _ in range(50)]
     for task in tasks:
         task.result()
+
+
+def test_law_6_no_memory_for_another_greenlet_ends_that_task_only(program: Program) -> None:
+    ended = program(
+        """
+        import greenpump as gp
+        from greenpump.hub import hub as module
+
+        good = module.Worker
+        def bad(*args):
+            raise MemoryError("no room")
+        bad.__code__ = bad.__code__.replace(co_filename=module.__file__)
+        module.Worker = bad
+        task = gp.spawn(print, "never")
+        try:
+            gp.sleep(5)
+        except gp.HubError as error:
+            print(repr(error.__cause__))
+        module.Worker = good
+        print(repr(task.exception()), gp.spawn(lambda: 7).result(5))
+        """
+    )
+    assert ended.stdout.splitlines() == [
+        "MemoryError('no room')",
+        "MemoryError('no room') 7",
+    ], ended
