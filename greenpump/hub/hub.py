@@ -25,8 +25,8 @@ Laws (each has a test in tests/hub/test_laws.py)
 9.  Park resumes the greenlet that parked, also one the user made inside a task.
 10. Finalisers and signal handlers may run between any two lines here. While hub code runs
     ``current`` is NOBODY, so one that would park is told so, and never re-enters the scheduler.
-11. One switch point: ``park`` (and the worker's and root's hand-over). ``bounce`` sends every park
-    through root, to bisect scheduler bugs.
+11. One switch point: ``park`` (and the worker's and root's hand-over). ``testing.seeded`` sends
+    every park through root, also to bisect scheduler bugs.
 
 Chores (timers, inbox, signals, crowds) are root's: it has the stack for them. They are asked for by
 putting ``root_task`` into the run queue like any task; the pollables of timerfd, eventfd and the
@@ -609,16 +609,17 @@ class Hub:
     def release(self) -> None:
         """Give back what the process holds for this hub: fds, the signal wake-up, its entry."""
         self.closed = True
-        for pollable in self.table:
-            for seat in pollable.crowd or ():
-                if isinstance(seat, RemoteSeat):
-                    seat.offer()  # it finds the owner closed, and registers at home
-        for step in _copy(self.inbox):
-            owner = getattr(step, "__self__", None)
-            if isinstance(owner, RemoteSeat):
-                owner.offer()
-        if self in (hubs or ()):  # None while the interpreter exits
-            hubs.remove(self)
+        if hubs is not None:  # else the interpreter exits, and nobody waits any more
+            for pollable in self.table:
+                for seat in pollable.crowd or ():
+                    if isinstance(seat, RemoteSeat):
+                        seat.offer()  # it finds the owner closed, and registers at home
+            for step in _copy(self.inbox):
+                owner = getattr(step, "__self__", None)
+                if isinstance(owner, RemoteSeat):
+                    owner.offer()
+            if self in hubs:
+                hubs.remove(self)
         if self.interrupts is not None:
             self.interrupts.uninstall()
         self.close_kernel_objects()
