@@ -41,7 +41,10 @@ class Timed(Protocol):
     """What owns an entry."""
 
     timer_at: int
-    deadline: int
+
+    @property
+    def deadline(self) -> int:
+        """When its time is up. Another thread may set it: it is read once for each look."""
 
     def timed_out(self) -> None:
         """The deadline has passed. Runs on the hub's root: no user code here."""
@@ -101,10 +104,11 @@ class Timers:
                 self._stale -= 1
                 continue
             owner.timer_at = FAR
-            if owner.deadline <= now:
+            deadline = owner.deadline
+            if deadline <= now:
                 owner.timed_out()
-            elif owner.deadline != FAR:
-                self.arm(owner, owner.deadline)
+            elif deadline != FAR:
+                self.arm(owner, deadline)
         if heap and heap[0][0] < self._armed:
             self._arm_fd(heap[0][0])
 
@@ -113,16 +117,17 @@ class Timers:
         heap = self._heap
         while heap:
             when, _, owner = heap[0]
-            if owner.timer_at == when and owner.deadline == when:
+            deadline = owner.deadline
+            if owner.timer_at == when and deadline == when:
                 return when
             heappop(heap)
             if owner.timer_at != when:
                 self._stale -= 1
                 continue
             owner.timer_at = FAR
-            if owner.deadline != FAR:
-                owner.timer_at = owner.deadline
-                heappush(heap, (owner.deadline, next(self._seq), owner))
+            if deadline != FAR:
+                owner.timer_at = deadline
+                heappush(heap, (deadline, next(self._seq), owner))
         return FAR
 
     def use_clock(self, clock: Callable[[], int], *, alarm: bool) -> None:
