@@ -11,7 +11,8 @@ Invariants
 2. A lost wake-up is no hang: when nothing is ready, no deadline lies ahead and nobody waits for an
    fd or an offloaded call, it is a Deadlock at once. (A hub in production must hope for other
    threads and for signal handlers, pytest-timeout's for one. Those have no seed, so here they are
-   no hope.)
+   no hope.) If that helps nobody, because a Group goes on waiting for a task that was claimed and
+   never woken, and which no cancel reaches, all the others get one, too.
 3. Nothing that went wrong is passed over: neither an error that nobody joined a task for, nor a
    task that has not ended.
 4. The seeds are the same in every run, so CI doesn't turn red by itself; GREENPUMP_SEEDS=100000
@@ -77,7 +78,7 @@ def races(seeds: int = 100) -> Callable[[Callable[P, object]], Callable[P, None]
             one = seed_asked_for()
             many = number_in(SEEDS) or seeds
             for seed in range(many) if one is None else (one,):
-                with virtual_clock(), seeded(seed), _nothing_passed_over(), _deadlock_at_once():
+                with virtual_clock(), seeded(seed), _deadlock_at_once(), _nothing_passed_over():
                     test(*args, **kwargs)
 
         calls_user_code(hunt)
@@ -92,8 +93,10 @@ def _deadlock_at_once() -> Iterator[None]:
     hub = this_hub()
     jump = hub.autojump
     assert jump is not None
+    told = False
 
     def jump_or_report() -> bool:
+        nonlocal told
         if jump():
             return True
         if (
@@ -103,9 +106,14 @@ def _deadlock_at_once() -> Iterator[None]:
             or fd_waiters(hub)
         ):
             return False
-        hub.to_main(
-            Deadlock("all tasks are asleep and none can wake another\n\n" + describe_tasks(hub))
-        )
+        if not told:
+            told = True
+            report = "all tasks are asleep and none can wake another\n\n" + describe_tasks(hub)
+            _resume(hub.main, Deadlock(report))
+            return True
+        for task in hub.live_tasks():
+            if task.glet is not None:
+                _resume(task, Deadlock(f"asleep for ever, and not to be cancelled: {task!r}"))
         return True
 
     hub.autojump = jump_or_report
@@ -151,6 +159,14 @@ def _unobserved() -> Iterator[list[tuple[Task[Any], BaseException]]]:
         package.excepthook = hook
 
 
+def _resume(task: Task[Any], error: BaseException) -> None:
+    """Raise ``error`` in a parked task, also in one that its place will not let go."""
+    if not task.abandon_wait(error):
+        task.wait = None
+        task.trouble = error
+        task.hub.ready.append(task)
+
+
 def _end_tasks(hub: Hub, before: set[Task[Any]]) -> None:
     """Cancel what the test has left, and wait until it has ended."""
     with move_on_after(END_GRACE):
@@ -159,3 +175,8 @@ def _end_tasks(hub: Hub, before: set[Task[Any]]) -> None:
                 task.cancel("the test has ended")
             for task in left:
                 task.join()
+        return
+    for task in left:
+        if not task.done:
+            _resume(task, Deadlock(f"cancelled in vain: {task!r}"))
+            task.join()

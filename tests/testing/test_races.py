@@ -276,6 +276,47 @@ def test_a_deadlock_is_told_at_once_whatever_handlers_and_threads_there_are() ->
         signal.signal(signal.SIGUSR1, before)
 
 
+class Swallow:
+    """A place that has claimed whoever waits there, and never wakes anybody."""
+
+    def abandon(self, task: Task[object]) -> bool:
+        return False
+
+    def reason(self, task: Task[object]) -> str:
+        return "wait for a wake-up that was lost"
+
+    def wait(self) -> None:
+        hub = this_hub()
+        hub.wait(hub.prepare(), self)
+
+
+def test_a_claimed_task_that_is_never_woken_keeps_no_group_waiting_for_ever() -> None:
+    @races()
+    def in_a_member() -> None:
+        with gp.Group() as group:
+            group.spawn(Swallow().wait)
+
+    @races()
+    def in_the_test() -> None:
+        Swallow().wait()
+
+    @races()
+    def left_over() -> None:
+        gp.spawn(Swallow().wait)
+        gp.yield_now()
+        gp.yield_now()
+        raise ZeroDivisionError
+
+    with pytest.raises(ExceptionGroup) as caught:
+        in_a_member()
+    assert caught.group_contains(gp.Deadlock, match="not to be cancelled: .*wake-up that was lost")
+    with pytest.raises(gp.Deadlock, match="none can wake another"):
+        in_the_test()
+    with pytest.raises(ZeroDivisionError):
+        left_over()
+    assert this_hub().live_tasks() == []
+
+
 def test_an_offloaded_call_is_no_deadlock() -> None:
     @races(seeds=10)
     def test() -> None:
