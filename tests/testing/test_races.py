@@ -307,9 +307,8 @@ def test_a_claimed_task_that_is_never_woken_keeps_no_group_waiting_for_ever() ->
         gp.yield_now()
         raise ZeroDivisionError
 
-    with pytest.raises(ExceptionGroup) as caught:
+    with pytest.raises(gp.Deadlock, match="wait for a wake-up that was lost for"):
         in_a_member()
-    assert caught.group_contains(gp.Deadlock, match="not to be cancelled: .*wake-up that was lost")
     with pytest.raises(gp.Deadlock, match="none can wake another"):
         in_the_test()
     with pytest.raises(ZeroDivisionError):
