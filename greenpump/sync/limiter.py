@@ -23,7 +23,8 @@ Invariants
 
 Rejected: taking the tokens when the wait begins and sleeping until they are there (x/time/rate: who
 gives up leaves a hole that nobody fills, since those behind have their times already); a task that
-refills the bucket (it runs when nobody wants anything).
+refills the bucket (it runs when nobody wants anything); the line of ``waiters.py`` (here time lets
+the first in, and there are reservations in it, for which nobody waits).
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ class RateLimiter:
                 if self._about_to_park(request):
                     hub.wait(task, request, request.deadline)
         except BaseException:
-            self._leave(request)
+            self._leave(request, hub.timers.clock(), give_back=True)
             raise
 
     def reserve(self, n: int = 1) -> Reservation:
@@ -277,16 +278,21 @@ class RateLimiter:
             wake(task)
         return math.inf if turn == FAR else max(0, turn - now) / 1e9
 
-    def _leave(self, request: _Request) -> bool:
+    def _leave(self, request: _Request, now: int, give_back: bool = False) -> bool:
         """Stand in line no longer; whether that came before the turn."""
-        now = _now()
         with self._lock:
             woken = self._settle(now)
             waited = request in self._line
             if waited:
                 request.parked = False
                 self._take(request)
-                woken += self._settle(now)
+            elif (
+                give_back and request.granted
+            ):  # something else was raised before the task saw its tokens
+                self._tokens += request.n
+            if not self._line:
+                self._begin(now)
+            woken += self._settle(now)
         for task in woken:
             wake(task)
         return waited
@@ -332,7 +338,7 @@ class Reservation:
 
     def cancel(self) -> bool:
         """Give the tokens back to those behind; False if the time had come. Doesn't park."""
-        return self._request.limiter._leave(self._request)
+        return self._request.limiter._leave(self._request, _now())
 
     def __repr__(self) -> str:
         return f"<Reservation of {self._request.n}: due in {self.delay():.3f} s>"

@@ -118,14 +118,17 @@ class _Line(Channel[T]):
             return (ENDED if self._closed else NOTHING), None
         # In this order: what waits outside is not yet in the queue, be it the least or the last.
         item = buffer.popleft()
-        return item, self._admit_one()
-
-    def admit(self) -> None:
-        """Let the next in line in, if there is room: one that was let in was refused."""
-        with self._lock:
-            admitted = self._admit_one() if len(self._buffer) < self._capacity else None
-        if admitted is not None:
-            wake(admitted)
+        while self._senders:
+            sender, waiting = self._senders.popitem(False)
+            assert type(sender) is Task  # no select stands here
+            try:
+                buffer.append(waiting)
+            except BaseException as error:
+                self.refused[sender] = error
+                wake(sender)  # under the lock, since only one can be returned: it is told, too
+            else:
+                return item, sender
+        return item, None
 
     def drain(self) -> int:
         """Drop all items; how many there were. The line is closed: nobody waits."""
@@ -133,17 +136,6 @@ class _Line(Channel[T]):
             dropped = len(self._buffer)
             self._buffer.clear()
         return dropped
-
-    def _admit_one(self) -> Task[Any] | None:
-        if not self._senders:
-            return None
-        sender, item = self._senders.popitem(False)
-        assert type(sender) is Task  # no select stands here
-        try:
-            self._buffer.append(item)
-        except BaseException as error:
-            self.refused[sender] = error
-        return sender
 
     def reason(self, task: Task[Any]) -> str:
         return f"{'put into' if task in self._senders else 'get from'} {self!r}"
@@ -330,10 +322,7 @@ class Queue(Generic[T]):
 
     def _refusal(self) -> BaseException | None:
         """What the comparison raised when somebody let this task's item in."""
-        error = self._line.refused.pop(this_hub().current, None)
-        if error is not None:
-            self._line.admit()  # the room is the next one's
-        return error
+        return self._line.refused.pop(this_hub().current, None)
 
 
 class LifoQueue(Queue[T]):

@@ -236,6 +236,35 @@ def test_a_time_limit_at_the_very_moment_takes_the_tokens_or_leaves_them() -> No
     assert nobody_stands_in(limiter)
 
 
+class Unwound(Exception):
+    pass
+
+
+@virtual_clock()
+def test_who_unwinds_with_his_tokens_gives_them_back() -> None:
+    # As when a signal handler raises in the scheduler, just before the task goes on.
+    limiter = RateLimiter(1)
+    limiter.wait()
+    hub = this_hub()
+
+    def unlucky() -> None:
+        wait = type(hub).wait
+
+        def wait_and_raise(*args: Any) -> None:
+            wait(*args)
+            assert not limiter.allow()  # it settles: the task has been granted its token
+            raise Unwound
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(type(hub), "wait", wait_and_raise)
+            limiter.wait()
+
+    task = gp.spawn(unlucky)
+    assert isinstance(task.exception(), Unwound)
+    assert nobody_stands_in(limiter)
+    assert limiter.tokens == 1
+
+
 def test_in_a_cancelled_scope_nobody_waits_but_what_is_there_is_given() -> None:
     with virtual_clock():
         limiter = RateLimiter(1)

@@ -529,11 +529,26 @@ def test_who_waited_for_room_is_refused_himself(extra: dict[str, Any]) -> None:
     assert isinstance(putters[0].exception(), TypeError)
     assert isinstance(putters[1].exception(), TypeError)
     assert putters[2].result() is None
-    assert queue.full()
+    assert queue.full(), "the room went to the next at once"
     assert queue.unfinished_tasks == 4
     assert queue.get() == 2
     assert isinstance(putters[3].exception(), TypeError)
     assert drained(queue) == [3]
+    assert waiting(queue) == 0
+
+
+def test_all_who_waited_are_refused() -> None:
+    queue = PriorityQueue[Any](2)
+    queue.put(1)
+    queue.put(2)
+    putters = [gp.spawn(queue.put, item) for item in "xyz"]
+    getters = [gp.spawn(queue.get) for _ in range(3)]
+    wait_all_parked()
+    assert [task.result() for task in getters[:2]] == [1, 2]
+    assert [type(task.exception()) for task in putters] == [TypeError] * 3
+    assert queue.unfinished_tasks == 2
+    queue.put("w")
+    assert getters[2].result() == "w"
     assert waiting(queue) == 0
 
 
