@@ -46,7 +46,9 @@ FLOORS = {
 ALLOWED = [
     ("net", "offload", "the system's resolver only blocks, so names are looked up in threads"),
     ("files", "offload", "epoll refuses regular files (EPERM), so they are read in threads"),
-    ("process", "offload", "fork and exec block until the child has started"),
+    ("files", "sync", "a channel with one place is what their calls take turns by"),
+    ("process", "files", "a child's pipes are files as others"),
+    ("signals", "sync", "signals arrive on a channel, so that a select takes them"),
 ]
 
 # module -> what it may import beyond the standard library and greenlet. Only a module that nothing

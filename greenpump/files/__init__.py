@@ -1,0 +1,1 @@
+"""Files that park the calling task: regular files in threads, pipes and ttys by epoll."""
