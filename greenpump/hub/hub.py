@@ -94,6 +94,7 @@ class Hub:
         "externals",
         "fleet",
         "generation",
+        "ident",
         "idle_ms",
         "idle_workers",
         "inbox",
@@ -125,6 +126,7 @@ class Hub:
     def __init__(self) -> None:
         self.closed = False
         self.thread = threading.current_thread()
+        self.ident = get_ident()
         self.timers = Timers()
         self.now = self.timers.clock()
         self.table: list[Pollable] = [VACANT] * 64

@@ -18,9 +18,8 @@ victim at once, in the middle of the waker).
 
 from __future__ import annotations
 
+from _thread import get_ident
 from typing import TYPE_CHECKING, Protocol
-
-from .local import local
 
 if TYPE_CHECKING:
     from .task import Task
@@ -64,7 +63,7 @@ def wake(task: Task[object]) -> None:
     """Ready a parked task which the caller has claimed (invariant 2), from any thread."""
     task.wait = None
     hub = task.hub
-    if getattr(local, "hub", None) is hub:
+    if hub.ident == get_ident():
         hub.ready.append(task)
         # Tasks that wake each other for ever keep the run queue full: law 7.
         hub.quota = quota = hub.quota - 1

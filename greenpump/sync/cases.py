@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import select as _kernel
 from threading import Lock
-from typing import Any, Final, Protocol, Self, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from ..errors import ChannelClosed
 from ..hub.local import this_hub
@@ -261,19 +261,6 @@ class _Sending(Case):
         return f"sending({self.channel!r})"
 
 
-class _EventSeat(_Seat):
-    """Stands among an event's waiters as a task does: ``wake`` posts it to its hub, itself."""
-
-    __slots__ = ("wait",)
-
-    @property
-    def hub(self) -> Self:
-        return self
-
-    def post(self, seat: Self) -> None:
-        self.offer(None)
-
-
 class _Set(Case):
     __slots__ = ("_event",)
 
@@ -286,9 +273,9 @@ class _Set(Case):
     def proceed(self) -> tuple[Any, Task[Any] | None]:
         return self._event, None
 
-    def joined(self, selection: Selection, number: int) -> _EventSeat:
-        seat = _EventSeat(selection, number)
-        waiting: dict[Any, bool] = self._event._waiting
+    def joined(self, selection: Selection, number: int) -> _Seat:
+        seat = _Seat(selection, number)
+        waiting = self._event._waiting
         waiting[seat] = True
         if self._event.is_set() and waiting.pop(seat, False):
             seat.offer(None)

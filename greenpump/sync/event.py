@@ -15,12 +15,19 @@ never returns; threading.Event has that fault).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 from ..hub.local import this_hub
 from ..hub.task import Task
 from ..hub.timers import FAR
 from ..hub.wait import wake
+
+
+class Seat(Protocol):
+    """A select's waiter."""
+
+    def offer(self, value: Any) -> bool:
+        """Claim the select and wake it."""
 
 
 class Event:
@@ -30,7 +37,7 @@ class Event:
 
     def __init__(self) -> None:
         self._set = False
-        self._waiting: dict[Task[Any], bool] = {}
+        self._waiting: dict[Task[Any] | Seat, bool] = {}
 
     def is_set(self) -> bool:
         """Whether the flag is up."""
@@ -41,9 +48,12 @@ class Event:
         self._set = True
         waiting = self._waiting
         if waiting:
-            for task in list(waiting):
-                if waiting.pop(task, False):
-                    wake(task)
+            for waiter in list(waiting):
+                if waiting.pop(waiter, False):
+                    if type(waiter) is Task:
+                        wake(waiter)
+                    else:
+                        waiter.offer(None)  # type: ignore[union-attr]
 
     def clear(self) -> None:
         """Lower the flag. Who was woken stays woken. Doesn't park."""
