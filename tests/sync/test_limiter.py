@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 import threading
 from collections import deque
 from typing import Any
@@ -15,7 +16,7 @@ import greenpump as gp
 from greenpump.hub.local import this_hub
 from greenpump.hub.pollable import QUOTA
 from greenpump.sync.limiter import RateLimiter
-from greenpump.testing import virtual_clock, wait_all_parked
+from greenpump.testing import preemption_point, races, virtual_clock, wait_all_parked
 
 
 def now() -> float:
@@ -585,3 +586,56 @@ def test_a_line_moves_on_though_the_thread_of_its_first_stands_still() -> None:
     go_on.set()
     thread.join()
     assert nobody_stands_in(limiter)
+
+
+# -- under many seeds ----------------------------------------------------------------------------
+
+
+@races(seeds=300)
+def test_no_interleaving_loses_a_token_or_gives_one_too_many() -> None:
+    burst = random.randrange(2, 5)
+    limiter = RateLimiter(1000, burst)
+    start = now()
+    taken: list[tuple[float, int]] = []
+
+    def client() -> None:
+        for _ in range(6):
+            preemption_point()
+            n = random.randrange(1, burst + 1)
+            with gp.move_on_after(random.choice([None, None, 0.001, 0.004])):
+                limiter.wait(n)
+                taken.append((now() - start, n))
+
+    def reserver() -> None:
+        for _ in range(6):
+            n = random.randrange(1, burst + 1)
+            reservation = limiter.reserve(n)
+            gp.sleep(random.choice([0.001, 0.003]))
+            if random.random() < 0.5 and reservation.cancel():
+                continue
+            while delay := reservation.delay():
+                gp.sleep(delay)
+            taken.append((now() - start, n))
+
+    def glutton() -> None:  # so that the bucket is never full
+        while not over.is_set():
+            limiter.wait()
+            taken.append((now() - start, 1))
+
+    over = gp.Event()
+    last = gp.spawn(glutton)
+    tasks = [gp.spawn(client) for _ in range(4)] + [gp.spawn(reserver)]
+    gp.sleep(0.005)
+    random.choice(tasks[:4]).cancel()
+    for task in tasks:
+        task.join()
+    over.set()
+    last.join()
+    assert nobody_stands_in(limiter)
+    given = 0
+    for when, n in sorted(taken):
+        given += n
+        assert given <= burst + 1000 * when + 1e-6
+    assert limiter.tokens == pytest.approx(burst + 1000 * (now() - start) - given, abs=1e-3)
+    gp.sleep(1)
+    assert limiter.tokens == burst

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import gc
 import queue as stdlib
+import random
 import sys
 import threading
 import weakref
 from collections import Counter
 from collections.abc import Callable
-from random import Random
 from typing import Any
 
 import pytest
@@ -20,7 +20,7 @@ import greenpump as gp
 from greenpump.hub.pollable import QUOTA
 from greenpump.sync.queue import Empty, Full, LifoQueue, PriorityQueue, Queue, ShutDown
 from greenpump.sync.timer import spawn_later
-from greenpump.testing import virtual_clock, wait_all_parked
+from greenpump.testing import preemption_point, races, virtual_clock, wait_all_parked
 
 KINDS: list[type[Queue[Any]]] = [Queue, LifoQueue, PriorityQueue]
 
@@ -262,24 +262,24 @@ def test_a_cancelled_putter_has_put_nothing() -> None:
 
 @virtual_clock()
 def test_whatever_the_times_every_item_comes_once_or_not_at_all() -> None:
-    random = Random(3)
+    dice = random.Random(3)
     for kind in KINDS:
         queue = kind(2)
         put: list[int] = []
         got: list[int] = []
 
         def putter(item: int, queue: Queue[Any] = queue, put: list[int] = put) -> None:
-            gp.sleep(random.randrange(20))
+            gp.sleep(dice.randrange(20))
             try:
-                queue.put(item, timeout=random.randrange(6))
+                queue.put(item, timeout=dice.randrange(6))
             except Full:
                 return
             put.append(item)
 
         def getter(queue: Queue[Any] = queue, got: list[int] = got) -> None:
-            gp.sleep(random.randrange(20))
+            gp.sleep(dice.randrange(20))
             try:
-                got.append(queue.get(timeout=random.randrange(6)))
+                got.append(queue.get(timeout=dice.randrange(6)))
             except Empty:
                 return
             queue.task_done()
@@ -287,8 +287,8 @@ def test_whatever_the_times_every_item_comes_once_or_not_at_all() -> None:
         for item in range(300):
             gp.spawn(putter, item)
             tasks = [gp.spawn(getter)]
-            if not random.randrange(5):
-                spawn_later(random.randrange(20), gp.spawn(getter).cancel)
+            if not dice.randrange(5):
+                spawn_later(dice.randrange(20), gp.spawn(getter).cancel)
         gp.sleep(100)
         assert all(task.done for task in tasks)
         assert waiting(queue) == 0
@@ -700,3 +700,59 @@ def test_a_hundred_thousand_cancelled_waits_leave_nothing() -> None:
         wait_all_parked()
         assert waiting(queue) == 0
     assert queue.unfinished_tasks == 1
+
+
+# -- under many seeds ----------------------------------------------------------------------------
+
+
+@races(seeds=300)
+def test_no_interleaving_loses_an_item_or_a_count() -> None:
+    kind = random.choice(KINDS)
+    queue = kind(random.choice([0, 1, 2]))
+    put: list[int] = []
+    got: list[int] = []
+
+    def putter(first: int) -> None:
+        for item in range(first, first + 4):
+            preemption_point()
+            with gp.move_on_after(random.choice([None, 0.001, 0.002])):
+                try:
+                    queue.put(item, timeout=random.choice([None, 0, 0.001]))
+                except (Full, ShutDown):
+                    continue
+                put.append(item)
+
+    def getter() -> None:
+        while True:
+            preemption_point()
+            with gp.move_on_after(random.choice([None, 0.001, 0.002])):
+                try:
+                    got.append(queue.get(timeout=random.choice([None, 0, 0.001])))
+                except Empty:
+                    continue
+                except ShutDown:
+                    return
+                preemption_point()
+                queue.task_done()
+
+    putters = [gp.spawn(putter, 10 * n) for n in range(3)]
+    getters = [gp.spawn(getter) for _ in range(3)]
+    if random.random() < 0.5:
+        random.choice(putters).cancel()
+    for task in putters:
+        task.join()
+    done = random.random() < 0.5
+    if done:
+        queue.join()
+        assert queue.unfinished_tasks == 0
+    before = queue.qsize()
+    queue.shutdown(immediate=random.random() < 0.3)
+    for task in getters:
+        task.result()
+    queue.join()
+    assert waiting(queue) == 0
+    assert len(set(got)) == len(got)
+    assert set(got) <= set(put)
+    assert len(put) - len(got) <= before
+    if done:
+        assert sorted(got) == sorted(put)

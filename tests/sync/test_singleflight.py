@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import random
 import threading
 import traceback
 import weakref
@@ -14,7 +15,7 @@ import pytest
 import greenpump as gp
 from greenpump.hub.local import this_hub
 from greenpump.sync.singleflight import Singleflight
-from greenpump.testing import virtual_clock, wait_all_parked
+from greenpump.testing import preemption_point, races, virtual_clock, wait_all_parked
 
 
 class Source:
@@ -408,3 +409,49 @@ def test_a_hundred_thousand_calls_leave_nothing() -> None:
     for number in range(100_000):
         flights.do(number % 7, int)
     assert len(flights) == 0
+
+
+# -- under many seeds ----------------------------------------------------------------------------
+
+
+@races(seeds=300)
+def test_no_interleaving_strands_a_caller_or_makes_two_calls_at_once() -> None:
+    flights = Singleflight()
+    fails = random.random() < 0.5
+    running: set[str] = set()
+    calls = answers = 0
+
+    def work(key: str) -> str:
+        nonlocal calls
+        calls += 1
+        assert key not in running
+        running.add(key)
+        gp.sleep(random.choice([0.001, 0.002]))
+        running.remove(key)
+        if fails and random.random() < 0.3:
+            raise Oops
+        return key
+
+    def caller() -> None:
+        nonlocal answers
+        for _ in range(5):
+            preemption_point()
+            key = random.choice("ab")
+            # Where somebody leaves nothing fails: an error that nobody waits for is reported.
+            with gp.move_on_after(None if fails else random.choice([None, 0.001, 0.003])):
+                try:
+                    assert flights.do(key, work, key) == key
+                except Oops:
+                    pass
+                answers += 1
+
+    tasks = [gp.spawn(caller) for _ in range(5)]
+    gp.sleep(random.choice([0.001, 0.003]))
+    if not fails:
+        random.choice(tasks).cancel()
+    for task in tasks:
+        task.join()
+    gp.sleep(1)
+    assert (len(flights), len(running)) == (0, 0)
+    assert calls <= 25
+    assert answers > 0

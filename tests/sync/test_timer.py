@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
+import random
 import threading
 import weakref
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from greenpump.hub.local import this_hub
 from greenpump.hub.timers import FAR
 from greenpump.sync.cases import Selection
 from greenpump.sync.timer import Ticker, Timer, after, spawn_later
-from greenpump.testing import virtual_clock, wait_all_parked
+from greenpump.testing import preemption_point, races, virtual_clock, wait_all_parked
 
 NEVER = object()
 
@@ -719,3 +720,65 @@ def test_a_hundred_thousand_delayed_tasks_are_cancelled_in_no_time_and_leave_not
     assert len(hub.timers._heap) < 2000
     assert not hub.ready
     assert all(task.cancelled for task in tasks)
+
+
+# -- under many seeds ----------------------------------------------------------------------------
+
+
+@races(seeds=300)
+def test_each_time_is_received_or_taken_back_exactly_once() -> None:
+    timer = Timer(0.002)
+    times = 1
+    received: list[float] = []
+    taken_back = 0
+    over = gp.Event()
+
+    def receiver() -> None:
+        while not over.is_set():
+            preemption_point()
+            with gp.move_on_after(random.choice([None, 0.001, 0.003])):
+                case = gp.select(timer, over, timeout=random.choice([None, 0, 0.001]))
+                if case is not None and case[0] == 0:
+                    received.append(case[1])
+                    assert case[1] <= now()
+            gp.yield_now()
+
+    def setter() -> None:
+        nonlocal times, taken_back
+        for _ in range(10):
+            preemption_point()
+            if random.random() < 0.5:
+                gp.sleep(random.choice([0.001, 0.002]))
+            if random.random() < 0.5:
+                taken_back += timer.stop()
+            else:
+                times += 1
+                taken_back += timer.reset(random.choice([0, 0.001, 0.002]))
+
+    receivers = [gp.spawn(receiver) for _ in range(3)]
+    setters = [gp.spawn(setter) for _ in range(2)]
+    for task in setters:
+        task.result()
+    gp.sleep(1)
+    over.set()
+    for task in receivers:
+        task.result()
+    taken_back += timer.stop()
+    assert len(received) + taken_back == times
+    assert entries() == 0
+    assert not timer._waiting
+
+
+@races(seeds=200)
+def test_a_delayed_task_starts_or_is_cancelled_never_both() -> None:
+    started: list[int] = []
+    tasks = [spawn_later(random.choice([0, 0.001, 0.002]), started.append, n) for n in range(20)]
+    while not all(task.done for task in tasks):
+        preemption_point()
+        random.choice(tasks).cancel()
+        if random.random() < 0.3:
+            gp.sleep(random.choice([0.001, 0.002]))
+    assert len(set(started)) == len(started)
+    for number, task in enumerate(tasks):
+        assert task.cancelled != (number in started)
+    assert entries() == 0
