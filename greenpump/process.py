@@ -178,6 +178,8 @@ class Popen(subprocess.Popen[Any]):
             try:
                 woken = self._ended.wait(READ, deadline)
             except OSError:
+                if self.poll() is None:
+                    raise
                 continue  # another thread has taken its status this moment
             if not woken and self.poll() is None:
                 assert timeout is not None

@@ -20,7 +20,8 @@ Invariants
    it posts a step to the listener's hub.
 3. A listener lives no longer than its hub. A signal that no listener is left for is given back:
    the former handler is restored and the signal raised anew.
-4. A signal number stands once at most in a channel's buffer, which has room for each.
+4. A signal stands once at most in a channel's buffer, which has room for each, and once at most in
+   the hub's inbox on its way there: a storm of them takes no memory.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ _before: dict[int, Any] = {}
 class SignalChannel(Channel[S]):
     """A channel that signals arrive on; made by ``signals``. ``close`` ends the listening."""
 
-    __slots__ = ("_hub", "_signums")
+    __slots__ = ("_hub", "_on_its_way", "_signums")
 
     def __init__(self, *signums: S) -> None:
         if not signums:
@@ -67,6 +68,7 @@ class SignalChannel(Channel[S]):
             _check(signum)
         super().__init__(len(self._signums))
         self._hub: Hub = this_hub()
+        self._on_its_way: set[int] = set()
         with _changing:
             for signum in self._signums:
                 others = (each for each in _listening.get(signum, ()) if not each._hub.closed)
@@ -111,8 +113,16 @@ class SignalChannel(Channel[S]):
         names = ", ".join(_name(signum) for signum in self._signums)
         return f"<SignalChannel of {names}: {len(self)} arrived{', closed' * self.closed}>"
 
-    def _arrived(self, signum: int) -> None:
+    def _announce(self, signum: int) -> None:
+        """The handler's part: have the hub deliver the signal, unless it is about to anyway."""
+        if signum not in self._on_its_way:
+            self._on_its_way.add(signum)
+            self._hub.post(partial(self._arrive, signum))
+
+    def _arrive(self, signum: int) -> None:
         """A step of hub code on ``_hub``: put the signal into the buffer, or hand it over."""
+        # First: one that comes from now on is announced anew.
+        self._on_its_way.discard(signum)
         signal_ = self._signums[signum]
         with self._lock:
             if self._closed or signal_ in self._buffer:
@@ -247,7 +257,7 @@ def _on_signal(signum: int, frame: FrameType | None) -> None:
     """The handler. In the main thread, between any two lines."""
     live = [each for each in _listening.get(signum, ()) if not each._hub.closed]
     for listener in live:
-        listener._hub.post(partial(listener._arrived, signum))
+        listener._announce(signum)
     if not live and _give_back(signum):
         signal.raise_signal(signum)
 

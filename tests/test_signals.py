@@ -50,7 +50,8 @@ def in_thread(fn: Callable[[], Any]) -> threading.Thread:
 
 def program(source: str, *arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", source, *arguments],
+        # What a shell starts in the background would inherit a SIGINT that is ignored.
+        ["env", "--default-signal=INT", sys.executable, "-c", source, *arguments],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -232,6 +233,16 @@ def test_a_storm_is_survived() -> None:
             sender.join()
 
 
+def test_a_storm_on_a_hub_that_computes_takes_no_memory() -> None:
+    with signals(USR1) as arriving:
+        for _ in range(1000):
+            kill(USR1)
+        assert len(this_hub().inbox) <= 2  # whoever else posted
+        assert arriving.recv() is USR1
+        kill(USR1)
+        assert arriving.recv() is USR1
+
+
 # -- other threads ---------------------------------------------------------------------------------
 
 
@@ -347,17 +358,24 @@ def test_a_handler_that_was_set_meanwhile_stays() -> None:
 
 
 def test_sigint_raises_unless_asked_for() -> None:
-    def interrupted() -> None:
-        kill(signal.SIGINT)
+    source = """
+import greenpump as gp, os, signal
+from greenpump.signals import signals
+def interrupt():
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
         gp.sleep(30)
-
-    with signals(TERM), pytest.raises(KeyboardInterrupt):
-        interrupted()
-    with signals(signal.SIGINT) as arriving:
-        kill(signal.SIGINT)
-        assert arriving.recv() is signal.SIGINT
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
+    except KeyboardInterrupt:
+        print("interrupted")
+with signals(signal.SIGTERM):
+    interrupt()
+with signals(signal.SIGINT) as arriving:
+    os.kill(os.getpid(), signal.SIGINT)
+    print(arriving.recv().name)
+interrupt()
+"""
+    done = program(source)
+    assert done.stdout == "interrupted\nSIGINT\ninterrupted\n", done.stderr
 
 
 def test_sigint_raises_again_when_the_hub_has_changed_meanwhile() -> None:

@@ -7,7 +7,8 @@ has ``print`` fail with EAGAIN, and outlives a program that is killed. So:
 * A pipe, FIFO or terminal behind 0, 1 or 2 is opened anew, through /proc, and only the new file is
   non-blocking. A pty's master is not: opening it makes another pty.
 * Where that is refused (a socket, a terminal of another user), and for every other fd, the mode is
-  set, and given back at ``close`` and at the program's exit.
+  set, and given back at ``close`` and at the program's exit, by the process that set it: a fork's
+  end must not make its parent's fd blocking.
 
 Rejected: reading a blocking fd once epoll finds it readable (another reader may be faster, and then
 the whole hub waits); preadv2's RWF_NOWAIT (terminals don't know it).
@@ -31,11 +32,11 @@ _PTY_MASTER: Final = os.makedev(5, 2)
 class Nonblocking:
     """An fd in non-blocking mode: ``fd`` is the number to use, ``original`` what was given."""
 
-    __slots__ = ("__weakref__", "_set", "fd", "original")
+    __slots__ = ("__weakref__", "_set_by", "fd", "original")
 
     def __init__(self, fd: int) -> None:
         self.fd = self.original = fd
-        self._set = False
+        self._set_by = 0
         if not os.get_blocking(fd):
             return
         if fd in STANDARD:
@@ -45,13 +46,13 @@ class Nonblocking:
             except OSError:
                 pass
         os.set_blocking(fd, False)
-        self._set = True
+        self._set_by = os.getpid()
         _set_here.add(self)
 
     def restore(self) -> None:
         """Put the mode back to what it was. Twice does no harm."""
-        if self._set:
-            self._set = False
+        if self._set_by == os.getpid():
+            self._set_by = 0
             try:
                 os.set_blocking(self.fd, True)
             except OSError as error:

@@ -49,7 +49,8 @@ class Stream:
 
     Usable by several tasks at once, also of other hubs. A read that is cancelled has consumed
     nothing; how much of a cancelled ``write`` was written is unknown. Closing wakes who waits:
-    they get ValueError, as from every call on a closed file.
+    they get ValueError, as from every call on a closed file. In a ``select`` it is ``readable``
+    when the kernel has something; what ``buffered`` returns is not counted.
     """
 
     def __init__(

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-COMMAND = [sys.executable, "-m", "examples.signals"]
+# What a shell starts in the background would inherit a SIGINT that is ignored.
+COMMAND = ["env", "--default-signal=INT", sys.executable, "-m", "examples.signals"]
 
 
 def test_the_program() -> None:

@@ -94,6 +94,19 @@ def test_what_is_not_opened_anew(tmp_path: Path) -> None:
                 reopen(fd, blocking=False)
 
 
+def test_a_fork_leaves_its_parents_mode_alone(pipe_fds: tuple[int, int]) -> None:
+    reader, _ = pipe_fds
+    mode = Nonblocking(reader)
+    pid = os.fork()
+    if not pid:
+        mode.restore()
+        os._exit(0)
+    os.waitpid(pid, 0)
+    assert not os.get_blocking(reader)
+    mode.restore()
+    assert os.get_blocking(reader)
+
+
 def test_what_epoll_takes(tmp_path: Path, pipe_fds: tuple[int, int]) -> None:
     one, two = socket.socketpair()
     master, slave = pty.openpty()

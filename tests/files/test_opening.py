@@ -178,6 +178,13 @@ def test_a_cancelled_open_leaves_nothing_open(tmp_path: Path) -> None:
     assert task.cancelled
     with gp_open(fifo, "wb"):  # lets the thread's open(2) return
         pass
+    await_threads()
+
+
+def await_threads() -> None:
+    """Until what was cancelled has ended in its thread."""
+    while offload._shared._running:
+        gp.sleep(0.001)
 
 
 def test_cancelled_opens_of_a_fast_disk(tmp_path: Path) -> None:
@@ -189,8 +196,7 @@ def test_cancelled_opens_of_a_fast_disk(tmp_path: Path) -> None:
         task.join()
         if not task.cancelled:
             task.result().close()
-    while offload._shared._running:  # what was cancelled ends in its thread
-        gp.sleep(0.001)
+    await_threads()
 
 
 def test_an_opener_runs_in_another_thread(tmp_path: Path) -> None:

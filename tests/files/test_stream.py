@@ -315,6 +315,16 @@ def test_others_run_while_one_reads_what_is_always_there() -> None:
     assert turns
 
 
+def test_a_select_takes_it(ends: Ends) -> None:
+    reader, writer = ends
+    other = gp.Channel[int]()
+    task = gp.spawn(gp.select, gp.receiving(other), gp.readable(reader))
+    wait_all_parked()
+    writer.write(b"x")
+    assert task.result(30)[0] == 1
+    assert reader.read(1) == b"x"
+
+
 # -- ends and errors -------------------------------------------------------------------------------
 
 
