@@ -37,6 +37,7 @@ FLOORS = {
     "files": 2,
     "monkey": 3,
     "debug": 3,
+    "interop": 3,
     "testing": 3,
     "__init__": 4,  # greenpump/__init__.py
     "__main__": 5,  # python -m greenpump
