@@ -74,6 +74,7 @@ class Barrier(Waiters[int]):
         """Whether ``wait`` raises BrokenBarrierError, until ``reset``."""
         return self._broken
 
+    @calls_user_code
     def wait(self, timeout: float | None = None) -> int:
         """Park until all parties wait; each gets another number from 0 to ``parties`` - 1.
 

@@ -108,6 +108,7 @@ def once_value(fn: Callable[[], T]) -> Callable[[], T]:
             traceback = raised.__traceback__
         call = None  # and all that only it refers to
 
+    @calls_user_code
     def get() -> T:
         if not once._done:
             once.do(keep)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from threading import BrokenBarrierError
 from typing import Any
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import greenpump as gp
+from greenpump.hub.interrupt import interruptible
 from greenpump.hub.local import this_hub
 from greenpump.sync.barrier import Barrier
 from greenpump.testing import virtual_clock, wait_all_parked
@@ -173,6 +175,12 @@ def test_a_cancelled_action_breaks_the_barrier() -> None:
     assert last.cancelled
     assert barrier.broken
     assert is_empty(barrier)
+
+
+def test_ctrl_c_is_raised_in_the_action() -> None:
+    found = []
+    Barrier(1, lambda: found.append(interruptible(sys._getframe()))).wait()
+    assert found == [True]
 
 
 # -- cancels and deadlines -----------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import random
+import sys
 import threading
 import weakref
 from collections import deque
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 import greenpump as gp
 from greenpump.hub.hub import Hub
+from greenpump.hub.interrupt import interruptible
 from greenpump.hub.local import this_hub
 from greenpump.sync.condition import Condition
 from greenpump.sync.mutex import Mutex
@@ -207,6 +209,12 @@ def test_what_the_predicate_raises_is_raised_with_the_mutex_held() -> None:
             condition.wait_for(lambda: 1 / 0)
         assert condition._mutex.locked()
     assert is_free(condition)
+
+
+def test_ctrl_c_is_raised_in_the_predicate() -> None:
+    condition = Condition()
+    with condition:
+        assert condition.wait_for(lambda: interruptible(sys._getframe()), timeout=0)
 
 
 # -- cancels -------------------------------------------------------------------------------------

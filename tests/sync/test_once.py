@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import threading
 import traceback
 import weakref
@@ -11,6 +12,7 @@ from collections.abc import Callable
 import pytest
 
 import greenpump as gp
+from greenpump.hub.interrupt import interruptible
 from greenpump.hub.local import hub_or_none, this_hub
 from greenpump.sync.once import Once, once_value
 from greenpump.testing import virtual_clock, wait_all_parked
@@ -219,6 +221,13 @@ def test_a_function_of_which_the_value_is_made_is_not_kept() -> None:
 def test_what_is_not_callable_is_refused() -> None:
     with pytest.raises(TypeError, match="needs a callable, not 5"):
         once_value(5)  # type: ignore[arg-type]
+
+
+def test_ctrl_c_is_raised_in_the_function() -> None:
+    found: list[bool] = []
+    Once().do(lambda: found.append(interruptible(sys._getframe())))
+    assert once_value(lambda: interruptible(sys._getframe()))()
+    assert found == [True]
 
 
 # -- several hubs and threads --------------------------------------------------------------------
