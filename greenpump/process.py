@@ -174,6 +174,8 @@ class Popen(subprocess.Popen[Any]):
         stdlib, a child that waits for its pipes to be read never ends: see ``communicate``.
         """
         deadline = _deadline(timeout)
+        if self._pidfd is None and self.poll() is None:
+            self._watch()  # __del__ has run, and the stdlib holds it to take its status some day
         while (code := self.poll()) is None:
             try:
                 woken = self._ended.wait(READ, deadline)
@@ -250,6 +252,7 @@ class Popen(subprocess.Popen[Any]):
         super().__del__(*args, **kwargs)
         pidfd = getattr(self, "_pidfd", None)
         if pidfd is not None and not pidfd.closed:
+            self._pidfd = None
             self._ended.close()
             pidfd.close()
 

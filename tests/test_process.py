@@ -470,15 +470,26 @@ def test_a_full_fd_table_leaves_neither_child_nor_fd() -> None:
     assert set(failures) == {errno.EMFILE}
 
 
-def test_one_that_is_dropped_says_so() -> None:
+def test_one_that_is_dropped_says_so_and_is_waited_for_some_day() -> None:
+    active: list[Popen] = subprocess._active  # type: ignore[attr-defined]
     child = Popen(["cat"], stdin=PIPE)
     stdin = child.stdin
     assert stdin is not None
     with pytest.warns(ResourceWarning, match="is still running"):
         del child
     stdin.close()
-    while subprocess._active:  # type: ignore[attr-defined]
+    while active:
         subprocess._cleanup()  # type: ignore[attr-defined]
+    # It may be waited for where the stdlib keeps it.
+    child = Popen(["cat"], stdin=PIPE)
+    with pytest.warns(ResourceWarning, match="is still running"):
+        del child
+    [child] = active
+    assert child.poll() is None
+    assert child.stdin is not None
+    child.stdin.close()
+    assert child.wait() == 0
+    active.clear()
 
 
 def test_a_thousand_leave_nothing() -> None:
