@@ -21,7 +21,7 @@ import greenpump as gp
 from greenpump.hub.local import this_hub
 from greenpump.testing import preemption_point, races, wait_all_parked
 
-SEEDS = 1000
+SEEDS = 500
 
 Message = tuple[int, int]
 

@@ -31,7 +31,7 @@ from greenpump.sync.waiters import Waiters
 from greenpump.sync.waitgroup import WaitGroup
 from greenpump.testing import preemption_point, races, wait_all_parked
 
-SEEDS = 500
+SEEDS = 300
 
 
 def some_time() -> float:
