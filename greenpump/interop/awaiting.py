@@ -12,7 +12,7 @@ hand, and ``gather`` and ``wait`` want futures anyway).
 
 from __future__ import annotations
 
-import asyncio
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import TaskCancelled
@@ -20,6 +20,8 @@ from ..hub.local import hub_or_none
 from ..hub.report import report
 
 if TYPE_CHECKING:
+    import asyncio
+
     from ..hub.task import Task
 
 T = TypeVar("T")
@@ -36,6 +38,8 @@ def wait_for_task(task: Task[T]) -> asyncio.Future[T]:
     which can't run while the event loop has the thread: spawn it on another hub, or let a
     TaskExecutor run it. Source: asyncio.wrap_future.
     """
+    import asyncio  # a third more to import, which most programs don't need
+
     loop = asyncio.get_running_loop()
     if not task.done and task.hub is hub_or_none():
         raise RuntimeError(
@@ -43,39 +47,34 @@ def wait_for_task(task: Task[T]) -> asyncio.Future[T]:
             "for itself: spawn it on another thread's hub (spawn_on), or use a TaskExecutor"
         )
     awaited = _Awaited(task, loop)
+    future: asyncio.Future[T] = awaited.future
     if not task.when_done(awaited):
-        awaited.future.settle()
-    return awaited.future
+        awaited.settle()
+    return future
 
 
-class _TaskFuture(asyncio.Future[Any]):
-    """The Future of a task."""
+@cache
+def _future_class() -> type[Any]:
+    """The class of a task's Future."""
+    import asyncio
 
-    def __init__(self, task: Task[Any], loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(loop=loop)
-        self._task = task
+    class TaskFuture(asyncio.Future[Any]):
+        """What asyncio awaits in a task's place."""
 
-    def cancel(self, msg: Any = None) -> bool:
-        """Ask the task to end; whether it has not yet."""
-        if self.done():
-            return False
-        self._task.cancel("" if msg is None else str(msg))
-        return True
+        task: Task[Any]
 
-    def settle(self) -> None:
-        """Take over the end of the task. On the event loop."""
-        task = self._task
-        error = task.error
-        if error is None:
-            self.set_result(task.result())
-        elif task.cancelled and not isinstance(error, TaskCancelled):
-            super().cancel(str(error))
-        elif isinstance(error, StopIteration):  # a Future refuses it; PEP 479
-            wrapped = RuntimeError(f"task {task.name} raised StopIteration")
-            wrapped.__cause__ = error
-            self.set_exception(wrapped)
-        else:
-            self.set_exception(error)
+        def cancel(self, msg: Any = None) -> bool:
+            """Ask the task to end; whether it has not yet."""
+            if self.done():
+                return False
+            self.task.cancel("" if msg is None else str(msg))
+            return True
+
+        def end_cancelled(self, message: str) -> None:
+            """The task has ended by a cancel."""
+            super().cancel(message)
+
+    return TaskFuture
 
 
 class _Awaited:
@@ -85,14 +84,30 @@ class _Awaited:
 
     def __init__(self, task: Task[Any], loop: asyncio.AbstractEventLoop) -> None:
         self.observer = True
-        self.future = _TaskFuture(task, loop)
+        self.future = _future_class()(loop=loop)
+        self.future.task = task
         self._task = task
         self._loop = loop
 
     def ended(self) -> None:
         try:
-            self._loop.call_soon_threadsafe(self.future.settle)
+            self._loop.call_soon_threadsafe(self.settle)
         except RuntimeError:  # it is closed: nobody waits
             error = self._task.error
             if error is not None and not self._task.cancelled:
                 report(self._task, error)
+
+    def settle(self) -> None:
+        """Hand the task's end to the Future. On the event loop."""
+        task = self._task
+        error = task.error
+        if error is None:
+            self.future.set_result(task.result())
+        elif task.cancelled and not isinstance(error, TaskCancelled):
+            self.future.end_cancelled(str(error))
+        elif isinstance(error, StopIteration):  # a Future refuses it; PEP 479
+            wrapped = RuntimeError(f"task {task.name} raised StopIteration")
+            wrapped.__cause__ = error
+            self.future.set_exception(wrapped)
+        else:
+            self.future.set_exception(error)

@@ -19,7 +19,6 @@ can't).
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import os
 import threading
@@ -34,6 +33,8 @@ from ..hub.scope import shield
 from ..hub.wait import wake
 
 if TYPE_CHECKING:
+    import asyncio
+
     from ..hub.hub import Hub
     from ..hub.task import Task
 
@@ -58,7 +59,9 @@ def run_coroutine(coroutine: Coroutine[Any, Any, T]) -> T:
     (await the coroutine there), Cancelled. After a fork a task that waited for one in the parent
     gets a HubError in the child. Source: asyncio.run_coroutine_threadsafe, trio-asyncio.
     """
-    if not asyncio.iscoroutine(coroutine):
+    import asyncio  # a third more to import, which most programs don't need
+
+    if not isinstance(coroutine, Coroutine):
         raise TypeError(f"run_coroutine needs a coroutine, not {coroutine!r}")
     try:
         if asyncio._get_running_loop() is not None:
@@ -118,6 +121,8 @@ class _Helper(threading.Thread):
         self.join(EXIT_GRACE)
 
     def run(self) -> None:
+        import asyncio
+
         with asyncio.Runner() as runner:
             self.loop = runner.get_loop()
             self._up.set()
@@ -136,7 +141,7 @@ class _Call(Generic[T]):
         self.label = _label(coroutine)
         self.helper: _Helper
         self.task: Task[Any] | None = None
-        self.done = self._left = False
+        self.done = self._left = self._cancelled = False
         self._coroutine: Coroutine[Any, Any, T] | None = coroutine
         self._context: Context | None = copy_context()
         self._running: asyncio.Task[T] | None = None
@@ -160,7 +165,7 @@ class _Call(Generic[T]):
             except BaseException:
                 self._leave()
                 raise
-            if isinstance(self._error, asyncio.CancelledError):
+            if self._cancelled:
                 raise
 
     def _park(self, hub: Hub) -> None:
@@ -181,7 +186,7 @@ class _Call(Generic[T]):
         if error is None:
             return self._value
         try:
-            if isinstance(error, asyncio.CancelledError):
+            if self._cancelled:
                 raise TaskCancelled(f"the coroutine {self.label} was cancelled: {error}") from error
             raise error
         finally:
@@ -225,6 +230,7 @@ class _Call(Generic[T]):
 
     def _ended(self, running: asyncio.Task[T]) -> None:
         self._running = None
+        self._cancelled = running.cancelled()
         error: BaseException | None = None
         try:
             self._value = running.result()
@@ -247,7 +253,7 @@ class _Call(Generic[T]):
             wake(task)
 
     def _report(self, error: BaseException) -> None:
-        if isinstance(error, asyncio.CancelledError):
+        if self._cancelled:
             return
         self.helper.loop.call_exception_handler(
             {"message": f"{self.label} failed after its caller had left", "exception": error}

@@ -155,8 +155,11 @@ def test_a_limit_of_asyncios(other: OtherHub) -> None:
     stuck = Stuck()
 
     async def main() -> None:
-        async with asyncio.timeout(0.01):
-            await wait_for_task(gp.spawn_on(other.hub, stuck))
+        async with asyncio.timeout(None) as limit:
+            future = wait_for_task(gp.spawn_on(other.hub, stuck))
+            await until(stuck.began)
+            limit.reschedule(asyncio.get_running_loop().time())
+            await future
 
     with pytest.raises(TimeoutError):
         asyncio.run(main())

@@ -328,6 +328,17 @@ def test_ends_and_cancels_race_without_loss() -> None:
     assert helper.calls == set()
 
 
+def test_asyncio_is_imported_when_it_is_needed(program: Program) -> None:
+    found = program(
+        """
+        import sys
+        import greenpump.interop.awaiting, greenpump.interop.coroutines, greenpump.interop.executor
+        assert "asyncio" not in sys.modules
+        """
+    )
+    assert (found.returncode, found.stderr) == (0, "")
+
+
 # -- bad use -------------------------------------------------------------------------------------
 
 
