@@ -42,7 +42,7 @@ chat: $(VENV)/.dev  ## run the bundled chat: make chat PORT=8000 HOST=127.0.0.1
 	@exec $(BIN)/python -m examples.chat --host $(HOST) --port $(PORT)
 
 bench: $(VENV)/.bench  ## measure greenpump beside its peers, into bench/results
-	@for workload in echo ring tasks memory timers connections; do \
+	@for workload in echo ring tasks sync memory timers connections; do \
 		$(BIN)/python -m bench $$workload || exit 1; done
 	@$(BIN)/python -m bench readme
 

@@ -20,6 +20,7 @@ SMALL = {
     "connections": ["--connections", "50", "--seconds", "0.1"],
     "echo": ["--connections", "5", "--messages", "200", "--warmup", "0"],
     "memory": ["--count", "200"],
+    "sync": ["--messages", "50", "--locks", "50", "--selects", "50", "--waiters", "50"],
     "ring": ["--pairs", "10", "--active", "3", "--writes", "300"],
     "tasks": ["--tasks", "50", "--switches", "50", "--timeouts", "50"],
     "timers": ["--sleepers", "2", "--seconds", "0.1", "--longest-ms", "5"],
@@ -34,6 +35,7 @@ STANDARD = {
     "greenpump",
     "greenpump_detached",
     "libevent",
+    "threading",
 }
 
 

@@ -1,0 +1,28 @@
+"""asyncio: Lock."""
+
+from __future__ import annotations
+
+import asyncio
+
+from bench.accounting import async_timed_twice
+
+
+def run(what: str, count: int) -> dict[str, float]:
+    return asyncio.run(async_timed_twice(WORK[what], count))
+
+
+async def with_lock(count: int) -> None:
+    lock = asyncio.Lock()
+    for _ in range(count):
+        async with lock:
+            pass
+
+
+async def acquire_release(count: int) -> None:
+    lock = asyncio.Lock()
+    for _ in range(count):
+        await lock.acquire()
+        lock.release()
+
+
+WORK = {"with_lock": with_lock, "acquire_release": acquire_release}

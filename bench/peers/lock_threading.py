@@ -1,0 +1,28 @@
+"""threading.Lock, which blocks the whole thread: the limit, in C."""
+
+from __future__ import annotations
+
+from threading import Lock
+
+from bench.accounting import timed_twice
+
+
+def run(what: str, count: int) -> dict[str, float]:
+    return timed_twice(WORK[what], count)
+
+
+def with_lock(count: int) -> None:
+    lock = Lock()
+    for _ in range(count):
+        with lock:
+            pass
+
+
+def acquire_release(count: int) -> None:
+    lock = Lock()
+    for _ in range(count):
+        lock.acquire()
+        lock.release()
+
+
+WORK = {"with_lock": with_lock, "acquire_release": acquire_release}
