@@ -30,21 +30,42 @@ from .net.listen import listen, raise_nofile_limit, socketpair
 from .net.serve import serve
 from .net.socket import Socket
 from .offload import offload
+from .signals import signals
+from .sync.barrier import Barrier
 from .sync.cases import CLOSED, readable, receiving, sending, writable
 from .sync.channel import Channel
+from .sync.condition import Condition
+from .sync.context import after_cancel, deadline, remaining
 from .sync.event import Event
 from .sync.group import Group
+from .sync.limiter import RateLimiter, Reservation
+from .sync.mutex import Mutex
+from .sync.once import Once, once_value
+from .sync.pool import Results, imap, imap_unordered
+from .sync.pool import map as map  # not among the names of a star: nobody's builtin is hidden
+from .sync.queue import Empty, Full, LifoQueue, PriorityQueue, Queue, ShutDown
+from .sync.rwmutex import RWMutex
 from .sync.select import select
+from .sync.semaphore import Semaphore
+from .sync.singleflight import Singleflight
+from .sync.starting import TASK_STATUS_IGNORED, TaskStatus
+from .sync.timer import Ticker, Timer, after, spawn_later
+from .sync.waitgroup import WaitGroup
 
 __all__ = [
     "ANY",
     "CLOSED",
+    "TASK_STATUS_IGNORED",
+    "Barrier",
     "Cancelled",
     "Channel",
     "ChannelClosed",
+    "Condition",
     "Deadlock",
     "DelimiterNotFound",
+    "Empty",
     "Event",
+    "Full",
     "GreenpumpError",
     "Group",
     "Hold",
@@ -52,35 +73,60 @@ __all__ = [
     "HubError",
     "HubStats",
     "IncompleteRead",
+    "LifoQueue",
+    "Mutex",
     "NotPollable",
+    "Once",
     "PartialRead",
+    "PriorityQueue",
+    "Queue",
+    "RWMutex",
+    "RateLimiter",
+    "Reservation",
+    "Results",
     "Scope",
+    "Semaphore",
+    "ShutDown",
+    "Singleflight",
     "Socket",
     "Stats",
     "Task",
     "TaskCancelled",
+    "TaskStatus",
+    "Ticker",
+    "Timer",
+    "WaitGroup",
     "Watchdog",
+    "after",
+    "after_cancel",
     "connect",
     "current",
+    "deadline",
     "dump",
     "dump_on_signal",
     "excepthook",
     "hubs",
+    "imap",
+    "imap_unordered",
     "listen",
     "move_on_after",
     "offload",
+    "once_value",
     "raise_nofile_limit",
     "readable",
     "receiving",
+    "remaining",
     "resolve",
     "run",
     "select",
     "sending",
     "serve",
     "shield",
+    "signals",
     "sleep",
     "socketpair",
     "spawn",
+    "spawn_later",
     "spawn_on",
     "stats",
     "timeout",

@@ -571,7 +571,8 @@ class Hub:
         """Every task of this hub that has not ended, the main task left out."""
         started = [getattr(worker, "task", None) for worker in self.workers.copy()]
         queued = [*_copy(self.ready), *_copy(self.stealable), *_copy(self.inbox)]
-        fresh = [item for item in queued if isinstance(item, Task) and item.glet is None]
+        queued += self.timers.owners()  # tasks that spawn_later will start
+        fresh = dict.fromkeys(item for item in queued if type(item) is Task and item.glet is None)
         return [task for task in (*started, *fresh) if task is not None and not task.done]
 
     # -- the end -----------------------------------------------------------------------------------

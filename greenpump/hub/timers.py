@@ -130,6 +130,10 @@ class Timers:
                 heappush(heap, (deadline, next(self._seq), owner))
         return FAR
 
+    def owners(self) -> list[Timed]:
+        """Every owner with a live entry, some perhaps twice. From any thread."""
+        return [owner for when, _, owner in self._heap.copy() if owner.timer_at == when]
+
     def use_clock(self, clock: Callable[[], int], *, alarm: bool) -> None:
         """Take the time from ``clock`` (nanoseconds); ``alarm``: whether the timerfd follows it.
 

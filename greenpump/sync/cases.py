@@ -76,12 +76,14 @@ class Case:
         return value
 
 
-def receiving(channel: Channel[Any] | None) -> Case:
-    """For ``select``: receive from ``channel``. The value is the message.
+def receiving(channel: Channel[Any] | Case | None) -> Case:
+    """For ``select``: receive from ``channel``, or a Timer or Ticker. The value is the message.
 
     It is ``CLOSED`` when the channel is closed and drained, at once and every time. From None
     nothing is ever received.
     """
+    if isinstance(channel, Case):
+        return channel  # a Timer or Ticker is its own case
     return _NEVER if channel is None else _Receiving(channel)
 
 

@@ -27,7 +27,7 @@ from threading import RLock
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar
 
-from ..errors import Cancelled
+from ..errors import Cancelled, Deadlock
 from ..hub.local import this_hub
 from ..hub.scope import Scope, move_on_after, shield
 from ..hub.spawning import yield_now
@@ -222,6 +222,8 @@ class Group:
                     host = self._scope.task
                     if host is None or host.hub.closed:
                         break  # the hub ends the members itself, and nothing can park on it
+                    if isinstance(interruption, Deadlock) and self._scope.cancelled:
+                        break  # what is left wakes for nothing, not even for the cancel
                     self.cancel("its group was cancelled")
                     if isinstance(interruption, RecursionError):
                         break  # no room for the calls that waiting takes

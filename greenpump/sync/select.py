@@ -77,8 +77,9 @@ def select(
     """Do the first of several things that can be done; parks until one can. Exactly one is done.
 
     ``cases`` are made by ``receiving``, ``sending``, ``readable`` and ``writable``; an Event stands
-    for being set, a Task for its end (as ``join``: its error is not raised here), and None never
-    proceeds. Of several that can proceed one is drawn, each with the same probability.
+    for being set, a Timer or Ticker for its time, a Task for its end (as ``join``: its error is not
+    raised here), and None never proceeds. Of several that can proceed one is drawn, each with the
+    same probability.
 
     Returns the case's number, from 0, and its value: the message received, None for one sent, else
     the event, task or socket itself. Returns None when ``timeout`` seconds pass first; with

@@ -74,7 +74,8 @@ def test_live_tasks(hub: Hub) -> None:
         parked = gp.spawn(gp.sleep, 1)
         wait_all_parked()
         fresh = gp.spawn(int)
-        assert set(hub.live_tasks()) == {parked, fresh}
+        later = gp.spawn_later(0.5, int)
+        assert set(hub.live_tasks()) == {parked, fresh, later}
         parked.join()
         assert hub.live_tasks() == []
 

@@ -786,3 +786,21 @@ def test_10_000_tasks_in_a_group() -> None:
         for n in range(10_000):
             group.spawn(ran.append, n)
     assert ran == list(range(10_000))
+
+
+def test_a_member_that_no_cancel_ends_is_a_deadlock() -> None:
+    never, release = gp.Event(), gp.Event()
+
+    def stubborn() -> None:
+        with gp.shield():
+            release.wait()
+
+    def block() -> None:
+        with gp.Group() as group:
+            group.spawn(stubborn)
+            never.wait()
+
+    with pytest.raises(gp.Deadlock, match="stubborn"):
+        block()
+    release.set()
+    gp.yield_now()
