@@ -123,6 +123,6 @@ def virtual_clock() -> Iterator[VirtualClock]:
         yield clock
     finally:
         hub.autojump = None
-        hub.timers.use_clock(real, alarm=True)
+        hub.timers.use_clock(real, alarm=not hub.closed)  # ``run`` inside the block has closed it
         hub.now = real()
         be_patient(hub)

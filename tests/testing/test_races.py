@@ -375,6 +375,19 @@ def test_an_error_nobody_takes_notice_of_fails_the_test(capsys: pytest.CaptureFi
     assert "ZeroDivisionError" in capsys.readouterr().err, "the hook is back"
 
 
+def test_a_run_of_its_own_inside_the_test() -> None:
+    def main() -> None:
+        event = gp.Event()
+        gp.spawn(event.wait, 500)
+        with pytest.raises(TimeoutError), gp.timeout(100):
+            gp.sleep(200)
+
+    races(seeds=3)(lambda: gp.run(main))()
+    before = this_hub()
+    gp.sleep(0)
+    assert type(before) is gp.Hub
+
+
 @pytest.mark.parametrize("seeds", [0, -1])
 def test_no_seed_at_all_is_refused(seeds: int) -> None:
     with pytest.raises(ValueError, match="at least one seed"):
