@@ -238,6 +238,15 @@ class _Limit(Scope):
 
     __slots__ = ()
 
+    if TYPE_CHECKING:
+        # It never ends quietly: a function may return out of the block and nowhere else.
+        def __exit__(
+            self,
+            kind: type[BaseException] | None,
+            error: BaseException | None,
+            traceback: TracebackType | None,
+        ) -> Literal[False]: ...
+
     def _absorb(self, error: Cancelled) -> Literal[False]:
         raise TimeoutError(str(error)) from error.__cause__
 
@@ -356,7 +365,7 @@ def make_scope(kind: type[S], seconds: float | None) -> S:
     return scope
 
 
-def timeout(seconds: float | None) -> Scope:
+def timeout(seconds: float | None) -> _Limit:
     """``with timeout(seconds):`` the block is cut short and raises TimeoutError.
 
     ``seconds`` may be a float; None means no limit. The limit acts at waits: code that computes
@@ -366,7 +375,7 @@ def timeout(seconds: float | None) -> Scope:
     For one socket operation a deadline on the socket is the better choice (``settimeout``,
     ``set_deadline``): it surfaces from that very call. Source: trio.fail_after, Go's context.
     """
-    scope: Scope = _new(_Limit)  # make_scope, written out: servers enter a limit per request
+    scope: _Limit = _new(_Limit)  # make_scope, written out: servers enter a limit per request
     scope.seconds = seconds
     scope.task = None
     scope.cancelled = False
