@@ -78,7 +78,8 @@ def compare(tmp: Path, mode: str, calls: list[tuple[str, tuple[Any, ...]]]) -> N
                 assert answer(mine, "__next__", ()) == expected
             else:
                 assert answer(mine, name, args) == answer(theirs, name, args)
-            if name == "truncate":  # the stdlib's text files go on with what they had read before
+            if encoding and name in ("truncate", "write", "writelines"):
+                # What the stdlib's text files had read or not yet written, they mix up otherwise.
                 assert mine.seek(0) == theirs.seek(0)
     assert paths[0].read_bytes() == paths[1].read_bytes()
     for name, args in calls:
