@@ -1,0 +1,550 @@
+"""SSLSocket: the stdlib's ``ssl.SSLSocket``, parking the task where that blocks the thread.
+
+It is an instance of both ``greenpump.Socket`` and ``ssl.SSLSocket``, so libraries that ask find
+what they look for: what tells of the connection (``getpeercert``, ``cipher``, ``session``, ...) is
+the stdlib's own code, what moves bytes is here and in ``records.py``.
+
+Where it differs from the stdlib's, on purpose
+----------------------------------------------
+* ``close`` and ``shutdown(SHUT_WR)`` say farewell (close_notify), if the kernel takes it at once,
+  so the peer can tell an end from a cut; and after ``shutdown(SHUT_WR)`` what still comes is
+  decrypted, where the stdlib hands out raw records. Source: Go's Conn.Close and CloseWrite,
+  RFC 8446 §6.1.
+* A reader and a writer at once are safe, also of different hubs, whatever the peer asks meanwhile.
+* A ``send`` that a deadline or a cancel ended may have taken its data: that goes out before what is
+  sent next, so the stream stays in order. (Go breaks the connection there; OpenSSL on an fd wants
+  the same data again, and mixes up the stream if it gets other.)
+* The peer's address stands in the text of errors.
+
+Private names of the stdlib that this needs: ``SSLContext._wrap_bio`` and ``_encode_hostname``, and
+that ``ssl.SSLSocket`` keeps its state in ``_sslobj``, ``_context``, ``_session``, ``_connected``.
+"""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import socket as _stdlib
+import ssl
+from collections.abc import Callable
+from functools import partial
+from operator import index
+from typing import Any, Self
+
+from greenlet import getcurrent
+
+from ...errors import DelimiterNotFound, IncompleteRead
+from ...hub.interrupt import calls_user_code
+from ...hub.pollable import READ, WRITE
+from ...hub.spawning import spawn
+from ...hub.timers import FAR
+from ..base import BaseSocket
+from ..socket import Socket
+from ..streams import LOOK
+from .records import Records
+
+__all__ = ["SSLSocket"]
+
+_C = _socket.socket
+
+
+class _Plain(_stdlib.socket):
+    """Stands before ssl.SSLSocket, whose ``__init__`` only refuses."""
+
+    __slots__ = ()
+
+    def __init__(self, *args: Any) -> None:
+        _stdlib.socket.__init__(self, *args)
+
+
+class SSLSocket(Records, _Plain, ssl.SSLSocket):
+    """A TLS connection whose methods park the calling task where the stdlib's would block.
+
+    Made by ``SSLContext.wrap_socket``, ``wrap_socket``, ``connect(tls=)`` and ``serve(tls=)``. All
+    of ``ssl.SSLSocket`` and of ``Socket`` is there but for what TLS can't do: datagrams, ancillary
+    data, ``dup``, flags. Time limits hold for whole calls, handshakes and records included.
+    """
+
+    __slots__ = ()
+
+    # The stdlib's, of which only the constructor would set them.
+    server_side: bool
+    do_handshake_on_connect: bool
+    _connected: bool
+    _context: Any
+    _session: Any
+
+    def __init__(self, *args: Any, **keywords: Any) -> None:
+        raise TypeError(
+            "SSLSocket has no public constructor: use SSLContext.wrap_socket or tls.wrap_socket"
+        )
+
+    @classmethod
+    def _create(
+        cls,
+        sock: _stdlib.socket,
+        server_side: bool = False,
+        do_handshake_on_connect: bool = True,
+        suppress_ragged_eofs: bool = True,
+        server_hostname: str | bytes | None = None,
+        context: Any = None,
+        session: Any = None,
+    ) -> Self:
+        """What ``SSLContext.wrap_socket`` calls; the parameters are its."""
+        if sock.getsockopt(_stdlib.SOL_SOCKET, _stdlib.SO_TYPE) != _stdlib.SOCK_STREAM:
+            raise NotImplementedError("only stream sockets are supported")
+        if server_side and server_hostname:
+            raise ValueError("server_hostname can only be specified in client mode")
+        if server_side and session is not None:
+            raise ValueError("session can only be specified in client mode")
+        if context.check_hostname and not server_hostname:
+            raise ValueError("check_hostname requires server_hostname")
+        rest = b""
+        if isinstance(sock, ssl.SSLSocket):
+            if sock._sslobj is not None:  # type: ignore[attr-defined]
+                raise NotImplementedError("TLS within TLS: unwrap the connection first")
+            if isinstance(sock, SSLSocket):
+                rest, sock._rest = sock._rest, b""
+        timeout = sock.gettimeout()
+        self = cls.__new__(cls)
+        BaseSocket.__init__(self, sock.family, sock.type, sock.proto, sock.fileno())
+        sock.detach()
+        _C.setblocking(self, False)  # detach may have handed it out in blocking mode
+        self._context = context
+        self._session = session
+        self._sslobj = None
+        self._rest = b""
+        self.server_side = server_side
+        self.server_hostname = context._encode_hostname(server_hostname)
+        self.do_handshake_on_connect = do_handshake_on_connect
+        self.suppress_ragged_eofs = suppress_ragged_eofs
+        try:
+            self._connected = self._is_connected()
+            self.settimeout(timeout)
+            if self._connected:
+                self._start_tls(rest)
+                if do_handshake_on_connect:
+                    if timeout == 0:
+                        raise ValueError(
+                            "do_handshake_on_connect should not be specified for non-blocking "
+                            "sockets"
+                        )
+                    self.do_handshake()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def _is_connected(self) -> bool:
+        """Raises SSLError where plain data has come over a connection that is gone already.
+
+        It must not pass for what came over TLS (CVE-2023-40217).
+        """
+        try:
+            self.getpeername()
+            return True
+        except OSError as error:
+            if error.errno != errno.ENOTCONN:
+                raise
+        try:
+            data = _C.recv(self, 1)
+        except OSError as error:
+            if error.errno not in (errno.ENOTCONN, errno.EINVAL):
+                raise
+            data = b""
+        if data:
+            reason = "Closed before TLS handshake with data in recv buffer."
+            refusal = ssl.SSLError(errno.ENOTCONN, reason)
+            refusal.reason = reason
+            refusal.library = None  # type: ignore[assignment]
+            raise refusal
+        return False
+
+    def _start_tls(self, received: bytes = b"") -> None:
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        if received:
+            incoming.write(received)
+        sslobj = self._context._wrap_bio(
+            incoming,
+            outgoing,
+            server_side=self.server_side,
+            server_hostname=self.server_hostname,
+            owner=self,
+            session=self._session,
+        )
+        self._begin(sslobj, incoming, outgoing)
+
+    # -- connecting ------------------------------------------------------------------------------
+
+    def do_handshake(self, block: bool = False) -> None:
+        """Do the handshake; parks. ``block``: also in non-blocking mode.
+
+        Raises ssl.SSLCertVerificationError and other ssl.SSLErrors, TimeoutError, OSError, with the
+        peer's address in their text. Source: ssl.SSLSocket.do_handshake.
+        """
+        if not self._connected:
+            self.getpeername()  # tells why not
+        timeout = self.gettimeout()
+        if timeout == 0 and block:
+            self.settimeout(None)
+        try:
+            self._shake(self._until(WRITE, "do_handshake"))
+        finally:
+            if timeout == 0 and block:
+                self.settimeout(timeout)
+
+    def connect(self, address: Any, /) -> None:
+        """Connect and do the handshake, each within the timeout; parks."""
+        self._check_unconnected()
+        Socket.connect(self, address)
+        self._connected = True
+        self._start_tls()
+        if self.do_handshake_on_connect:
+            try:
+                self.do_handshake()
+            except (OSError, ValueError):
+                self._sslobj = None
+                raise
+
+    def connect_ex(self, address: Any, /) -> int:
+        """``connect`` that returns the errno of a failed TCP connection; parks."""
+        self._check_unconnected()
+        code = _connect_ex(self, address)
+        if not code:
+            self._connected = True
+            self._start_tls()
+            if self.do_handshake_on_connect:
+                self.do_handshake()
+        return code
+
+    def _check_unconnected(self) -> None:
+        if self.server_side:
+            raise ValueError("can't connect in server-side mode")
+        if self._connected or self._sslobj is not None:
+            raise ValueError("attempt to connect already-connected SSLSocket!")
+
+    def accept(self) -> tuple[Self, Any]:
+        """The next connection over TLS and its peer's address; parks.
+
+        With ``do_handshake_on_connect`` it does the handshake, too, and a slow client delays the
+        next one: a server is better off with ``serve(tls=)``.
+        """
+        conn, address = Socket.accept(self)
+        wrapped = type(self)._create(
+            conn,
+            server_side=True,
+            do_handshake_on_connect=self.do_handshake_on_connect,
+            suppress_ragged_eofs=self.suppress_ragged_eofs,
+            context=self._context,
+        )
+        return wrapped, address
+
+    # -- receiving -------------------------------------------------------------------------------
+
+    def recv(self, bufsize: int = 1024, flags: int = 0) -> bytes:
+        """Receive up to ``bufsize`` bytes, b"" at the stream's end; parks until there are some.
+
+        An end without the peer's farewell is an end, too, unless ``suppress_ragged_eofs`` is off:
+        ssl.SSLEOFError then. Raises TimeoutError, ssl.SSLError, OSError, ValueError for flags.
+        """
+        if self._sslobj is None:
+            return self._deliver(bufsize, None) if self._rest else Socket.recv(self, bufsize, flags)
+        if flags:
+            raise _no_flags("recv")
+        limits = self._limits
+        until = FAR if limits is None else self._until(READ, "recv")
+        if type(bufsize) is not int or bufsize < 1:
+            bufsize = index(bufsize)
+            if bufsize < 0:
+                raise ValueError("size should not be negative")
+            if not bufsize:
+                return b""
+        data: bytes = self._decrypt(bufsize, None, until, "recv")
+        if limits is not None and limits.timeout == 0:
+            return self._and_more(data, bufsize)
+        return data
+
+    def _and_more(self, data: bytes, bufsize: int) -> bytes:
+        """In non-blocking mode all that was fetched, as ``select`` can't tell of it any more."""
+        while data and len(data) < bufsize:
+            try:
+                more: bytes = self._decrypt(bufsize - len(data), None, FAR, "recv")
+            except OSError:
+                break  # the next call meets it again
+            if not more:
+                break
+            data += more
+        return data
+
+    def recv_into(self, buffer: Any, nbytes: int | None = None, flags: int = 0) -> int:
+        """Receive into a writable buffer, at most ``nbytes`` (None or 0: its size); parks."""
+        with memoryview(buffer) as view:
+            room = view.nbytes
+            if view.readonly:
+                raise TypeError("recv_into needs a writable buffer")
+        size = nbytes if nbytes and 0 < nbytes < room else room
+        if self._sslobj is None:
+            if self._rest:
+                return int(self._deliver(size, buffer))
+            return Socket.recv_into(self, buffer, nbytes or 0, flags)
+        if flags:
+            raise _no_flags("recv_into")
+        until = self._until(READ, "recv_into")
+        if not size:
+            return 0
+        got: int = self._decrypt(size, buffer, until, "recv_into")
+        return got
+
+    def read(self, len: int = 1024, buffer: Any = None) -> Any:
+        """``recv``, or ``recv_into`` if there is a buffer; ValueError without TLS. Parks."""
+        if self._sslobj is None:
+            raise ValueError("Read on closed or unwrapped SSL socket.")
+        return self.recv(len) if buffer is None else self.recv_into(buffer, len)
+
+    def pending(self) -> int:
+        """How many bytes a receive would give at once. Doesn't park."""
+        if self._sslobj is None:
+            return len(self._rest)
+        if not self._receiving.try_take():
+            return 0  # a task receives, and gets them
+        try:
+            if self._done:
+                self._look(ask_kernel=False)
+            with self._lock:
+                return len(self._rest) + int(self._sslobj.pending())
+        finally:
+            self._receiving.give()
+
+    def _receive(self, size: int, until: int) -> bytes:
+        if self._sslobj is None:
+            return self._deliver(size, None) if self._rest else Socket._receive(self, size, until)
+        data: bytes = self._decrypt(size, None, until, "recv")
+        return data
+
+    def recv_until(self, delimiter: bytes, limit: int = 65536) -> bytes:
+        """As ``Socket.recv_until``: up to and with ``delimiter``, nothing after it; parks."""
+        if self._sslobj is None and not self._rest:
+            return super().recv_until(delimiter, limit)
+        delimiter = bytes(memoryview(delimiter))
+        limit = index(limit)
+        if not delimiter:
+            raise ValueError("the delimiter must not be empty")
+        if limit < len(delimiter):
+            raise ValueError(f"a limit of {limit} bytes has no room for the delimiter")
+        until = self._until(READ, "recv_until")
+        found = bytearray()
+        while len(found) < limit:
+            piece = self._receive(min(limit - len(found), LOOK), until)
+            if not piece:
+                raise IncompleteRead(
+                    f"the peer ended the stream on fd {self.fileno()} after {len(found)} bytes "
+                    f"without {delimiter!r}",
+                    bytes(found),
+                )
+            begin = max(0, len(found) + 1 - len(delimiter))
+            found += piece
+            at = found.find(delimiter, begin)
+            if at >= 0:
+                self._rest = bytes(found[at + len(delimiter) :]) + self._rest
+                return bytes(found[: at + len(delimiter)])
+        raise DelimiterNotFound(
+            f"no {delimiter!r} within {limit} bytes on fd {self.fileno()}", bytes(found)
+        )
+
+    # -- sending ---------------------------------------------------------------------------------
+
+    def send(self, data: Any, flags: int = 0) -> int:
+        """Send ``data`` or its beginning (a record); returns how many bytes; parks."""
+        if self._sslobj is None:
+            return Socket.send(self, data, flags)
+        if flags:
+            raise _no_flags("send")
+        until = FAR if self._limits is None else self._until(WRITE, "send")
+        return self._encrypt(data, until, "send", everything=False)
+
+    def sendall(self, data: Any, flags: int = 0) -> None:
+        """Send all of ``data``; parks as often as it takes. A timeout limits the whole call."""
+        if self._sslobj is None:
+            Socket.sendall(self, data, flags)
+            return
+        if flags:
+            raise _no_flags("sendall")
+        until = FAR if self._limits is None else self._until(WRITE, "sendall")
+        self._encrypt(data, until, "sendall", everything=True)
+
+    def write(self, data: Any) -> int:
+        """``send``; ValueError without TLS. Parks."""
+        if self._sslobj is None:
+            raise ValueError("Write on closed or unwrapped SSL socket.")
+        return self.send(data)
+
+    def sendfile(self, file: Any, offset: int = 0, count: int | None = None) -> int:
+        """Send a file, by reading it here: the kernel can't encrypt. Returns the bytes sent; parks.
+
+        Reading blocks the thread as long as the disk takes.
+        """
+        if self._sslobj is None:
+            return Socket.sendfile(self, file, offset, count)
+        sent: int = self._sendfile_use_send(file, offset, count)  # type: ignore[attr-defined]
+        return sent
+
+    # -- the end ---------------------------------------------------------------------------------
+
+    def unwrap(self) -> Self:
+        """Say farewell, wait for the peer's, and go on in plain over the same socket; parks.
+
+        Returns itself. Raises ValueError where there is no TLS, ssl.SSLError when the peer sends
+        on or cuts the connection. Source: ssl.SSLSocket.unwrap.
+        """
+        if self._sslobj is None:
+            raise ValueError("No SSL wrapper around " + str(self))
+        until = self._until(READ, "unwrap")
+        # Ours goes first: a task that receives has its turn until the peer's has come.
+        if self._part():
+            self._flush(until, "unwrap")
+            self._take_turn(self._receiving, READ, until, "unwrap")
+            try:
+                while self._part():
+                    self._feed(self._fetch(until))
+            finally:
+                self._receiving.give()
+        self._flush(until, "unwrap")
+        with self._lock:
+            self._sslobj = None
+            self._rest = self._incoming.read()
+        return self
+
+    def _part(self) -> bool:
+        """Take the farewell as far as it goes; whether the peer's is still to come."""
+        with self._lock:
+            try:
+                self._engine().shutdown()
+            except ssl.SSLWantReadError:
+                return True
+            except OSError as error:
+                raise self._naming(error, "unwrap") from None
+            return False
+
+    def shutdown(self, how: int) -> None:
+        """End one or both directions; with the sending one goes a farewell. Doesn't park."""
+        if how != _stdlib.SHUT_RD:
+            self._farewell()
+        Socket.shutdown(self, how)
+
+    def abort(self) -> None:
+        """As ``Socket.abort``: no farewell."""
+        self._sslobj = None
+        super().abort()
+
+    def detach(self) -> int:
+        """Give the fd away, in the middle of TLS if need be: OpenSSL's state is lost."""
+        self._sslobj = None
+        return super().detach()
+
+    def _real_close(self, *args: Any) -> None:
+        try:
+            self._farewell()
+        finally:
+            self._sslobj = None
+            super()._real_close(*args)
+
+    # -- without a task --------------------------------------------------------------------------
+
+    def detach_until_readable(self, fn: Callable[[Self], object]) -> None:
+        """As ``Socket``'s: hold no task until something can be received; then spawn ``fn(conn)``.
+
+        That is plaintext, an end or an error: what else the peer says (tickets, key updates, a part
+        of a record) is dealt with meanwhile.
+        """
+        if self._sslobj is None and not self._rest:
+            super().detach_until_readable(fn)
+            return
+        if not callable(fn):
+            raise TypeError(f"detach_until_readable needs a callable, not {fn!r}")
+        self._alive()
+        there = True
+        if self._sslobj is not None:
+            if not self._receiving.try_take():
+                raise RuntimeError(f"a task waits to receive from fd {self.fileno()}")
+            try:
+                there = self._done and self._look(ask_kernel=True)
+            finally:
+                self._receiving.give()
+        if there:
+            spawn(fn, self)
+            self.detached = True
+        else:
+            super().detach_until_readable(partial(_arrived, fn))
+
+    # -- what TLS can't do -----------------------------------------------------------------------
+
+    def dup(self) -> Any:
+        """Raises NotImplementedError: two objects can't share a TLS connection's state."""
+        raise NotImplementedError(f"Can't dup() {type(self).__name__} instances")
+
+    def recvfrom(self, bufsize: int = 1024, flags: int = 0) -> tuple[bytes, Any]:
+        """Raises ValueError over TLS."""
+        self._refuse("recvfrom")
+        return Socket.recvfrom(self, bufsize, flags)
+
+    def recvfrom_into(
+        self, buffer: Any, nbytes: int | None = None, flags: int = 0
+    ) -> tuple[int, Any]:
+        """Raises ValueError over TLS."""
+        self._refuse("recvfrom_into")
+        return Socket.recvfrom_into(self, buffer, nbytes or 0, flags)
+
+    def sendto(self, data: Any, *args: Any) -> int:
+        """Raises ValueError over TLS."""
+        self._refuse("sendto")
+        return Socket.sendto(self, data, *args)
+
+    def recvmsg(self, *args: Any, **keywords: Any) -> Any:
+        """Raises NotImplementedError."""
+        raise NotImplementedError(f"recvmsg not allowed on instances of {type(self)}")
+
+    def recvmsg_into(self, *args: Any, **keywords: Any) -> Any:
+        """Raises NotImplementedError."""
+        raise NotImplementedError(f"recvmsg_into not allowed on instances of {type(self)}")
+
+    def sendmsg(self, *args: Any, **keywords: Any) -> Any:
+        """Raises NotImplementedError, so that nothing leaves unencrypted."""
+        raise NotImplementedError(f"sendmsg not allowed on instances of {type(self)}")
+
+    def _refuse(self, name: str) -> None:
+        if self._sslobj is not None:
+            raise ValueError(f"{name} not allowed on instances of {type(self)}")
+
+
+@calls_user_code
+def _arrived(fn: Callable[[Any], object], conn: SSLSocket) -> object:
+    """Records have come for a detached connection."""
+    if conn._sslobj is not None and conn._done and conn._receiving.try_take():
+        try:
+            there = conn._look(ask_kernel=True)
+        finally:
+            conn._receiving.give()
+        if not there:
+            conn.detach_until_readable(fn)
+            return None
+    getcurrent().task.fn = fn  # type: ignore[attr-defined]  # people know it by fn's name
+    return fn(conn)
+
+
+def _connect_ex(sock: SSLSocket, address: Any) -> int:
+    """Socket.connect_ex calls ``connect``, which is TLS's."""
+    try:
+        Socket.connect(sock, address)
+    except _stdlib.gaierror:
+        raise
+    except TimeoutError as error:
+        return error.errno or errno.EAGAIN
+    except OSError as error:
+        if error.errno is None:
+            raise
+        return error.errno
+    return 0
+
+
+def _no_flags(name: str) -> ValueError:
+    return ValueError(f"non-zero flags not allowed in calls to {name}() on {SSLSocket}")
