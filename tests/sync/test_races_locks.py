@@ -113,7 +113,7 @@ def test_a_mutex_lets_one_in_and_is_free_in_the_end() -> None:
                     inside.stay()
                 finally:
                     mutex.release()
-        elif mutex.acquire(random.choice([None, 0.001, 0.002])):
+        elif mutex.acquire(timeout=random.choice([None, 0.001, 0.002])):
             try:
                 inside.stay()
             finally:
