@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import greenpump as gp
@@ -92,6 +92,7 @@ def tmp(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("files")
 
 
+@settings(max_examples=40)  # each call is a trip to a thread
 @given(
     calls=st.lists(st.sampled_from(BINARY), max_size=10), mode=st.sampled_from(["rb", "r+b", "a+b"])
 )
@@ -101,6 +102,7 @@ def test_binary_files_answer_as_the_builtin_opens(
     compare(tmp, mode, calls)
 
 
+@settings(max_examples=40)
 @given(calls=st.lists(st.sampled_from(TEXT), max_size=10), mode=st.sampled_from(["r", "r+", "a+"]))
 def test_text_files_answer_as_the_builtin_opens(
     tmp: Path, calls: list[tuple[str, tuple[Any, ...]]], mode: str
