@@ -2,10 +2,14 @@
 
 Invariants
 ----------
-1. A case holds nothing of a select that waits: that is its seat's, made by ``joined`` and given
-   back to ``left``. So a case can be used again, by several tasks at once.
-2. A seat claims the selection before anything is handed to it, and wakes it once at most.
-3. What has no lock to look and join under is looked at again after joining: either side sees the
+1. A case holds nothing of a select that waits: that is the selection's, or its seat's, made by
+   ``joined`` and given back to ``left``. So a case can be used again, by several tasks at once.
+2. Who ends a select's wait claims the selection before anything is handed to it, and wakes it once
+   at most.
+3. In the line of a channel stands the selection itself, once, however many of its cases are about
+   that line: the first of them is the one that is done. (A seat for each case was a third of the
+   time of a select.) Elsewhere stand seats.
+4. What has no lock to look and join under is looked at again after joining: either side sees the
    other (events, tasks), or the fd is asked by its own hub, which also delivers its edges.
 
 A select doesn't consume an fd's readiness: the kernel still has it for the call that follows.
@@ -14,6 +18,7 @@ A select doesn't consume an fd's readiness: the kernel still has it for the call
 from __future__ import annotations
 
 import select as _kernel
+from collections.abc import Sequence
 from threading import Lock
 from typing import Any, Final, Protocol, TypeVar
 
@@ -54,16 +59,20 @@ class Case:
 
     __slots__ = ()
     channel: Channel[Any] | None = None
-
-    # All of these hold the channel's lock, if there is a channel; ``left`` takes it itself.
-
-    def ready(self) -> bool:
-        """Whether it may be able to proceed."""
-        return False
+    takes = False
+    """Of a channel's case: whether it receives."""
+    message: Any = None
+    """Of a channel's case: what it sends."""
 
     def proceed(self) -> tuple[Any, Task[Any] | None]:
-        """Do it: the value or NOTHING, and whom to wake."""
+        """Do it: the value or NOTHING, and whom to wake. Holds the channel's lock, if any."""
         raise NotImplementedError
+
+    # Of those that are not a channel's:
+
+    def ready(self) -> bool:
+        """Whether it can proceed."""
+        return False
 
     def joined(self, selection: Selection, number: int) -> Any:
         """Have the selection wait for it: what ``left`` needs to know."""
@@ -125,19 +134,24 @@ def as_case(case: Event | Task[Any] | None) -> Case:
 class Selection:
     """A select that waits."""
 
-    __slots__ = ("_claim", "_seats", "number", "task", "value", "ways")
+    __slots__ = ("_claim", "_line", "_seats", "number", "task", "value", "ways")
 
-    def __init__(self, ways: list[Case]) -> None:
+    def __init__(self, ways: Sequence[Case]) -> None:
         """Join the queues of the channels, whose locks the caller holds."""
         self.task = this_hub().prepare()
         self.ways = ways
         self.number = -1
         self.value: Any = None
         self._claim = Lock()
+        self._line: object = None
         self._seats: list[tuple[Case, Any]] = []
-        for number, case in enumerate(ways):
-            if case.channel is not None:
-                self._seats.append((case, case.joined(self, number)))
+        for case in ways:
+            channel = case.channel
+            if channel is not None:
+                if case.takes:
+                    channel._receivers[self] = None
+                else:
+                    channel._senders.setdefault(self, case.message)
 
     def join_others(self) -> None:
         """Join the places that are no channels."""
@@ -146,27 +160,44 @@ class Selection:
                 self._seats.append((case, case.joined(self, number)))
 
     def leave(self) -> None:
-        """Leave every place."""
+        """Leave every place, and note which case was done, if one was."""
+        for number, case in enumerate(self.ways):
+            channel = case.channel
+            if channel is not None:
+                line = channel._receivers if case.takes else channel._senders
+                if line is self._line and self.number < 0:
+                    self.number = number
+                if self in line:
+                    with channel._lock:
+                        line.pop(self, None)
         for case, seat in self._seats:
             case.left(seat)
 
+    def take(self, line: object, value: Any) -> Task[Any] | None:
+        """``channel.Party``"""
+        if not self._claim.acquire(False):
+            return None
+        self._line = line
+        self.value = value
+        return self.task
+
     def claim(self, number: int, value: Any) -> bool:
         """Commit to the select, from any thread; False if somebody else has, or it gave up."""
-        if not self._claim.acquire(blocking=False):
+        if not self._claim.acquire(False):
             return False
         self.number = number
         self.value = value
         return True
 
     def abandon(self, task: Task[Any]) -> bool:
-        return self._claim.acquire(blocking=False)
+        return self._claim.acquire(False)
 
     def reason(self, task: Task[Any]) -> str:
         return f"select of {', '.join(map(repr, self.ways)) or 'nothing'}"
 
 
 class _Seat:
-    """A selection's waiter in the queue of one case."""
+    """A selection's waiter for one case."""
 
     __slots__ = ("number", "selection")
 
@@ -174,16 +205,11 @@ class _Seat:
         self.selection = selection
         self.number = number
 
-    def take(self, value: Any) -> Task[Any] | None:
-        """``channel.Party``"""
-        return self.selection.task if self.selection.claim(self.number, value) else None
-
     def offer(self, value: Any) -> bool:
         """Claim the select and wake it."""
-        task = self.take(value)
-        if task is None:
+        if not self.selection.claim(self.number, value):
             return False
-        wake(task)
+        wake(self.selection.task)
         return True
 
 
@@ -200,27 +226,15 @@ _NEVER: Final = _Never()
 
 
 class _Receiving(Case):
-    __slots__ = ("channel",)
+    __slots__ = ("channel", "takes")
 
     def __init__(self, channel: Channel[Any]) -> None:
         self.channel: Channel[Any] = channel
-
-    def ready(self) -> bool:
-        channel = self.channel
-        return bool(channel._buffer or channel._senders or channel._closed)
+        self.takes = True
 
     def proceed(self) -> tuple[Any, Task[Any] | None]:
         value, sender = self.channel._get()
         return self.outcome(value), sender
-
-    def joined(self, selection: Selection, number: int) -> _Seat:
-        seat = _Seat(selection, number)
-        self.channel._receivers[seat] = None
-        return seat
-
-    def left(self, seat: _Seat) -> None:
-        with self.channel._lock:
-            self.channel._receivers.pop(seat, None)
 
     def outcome(self, value: Any) -> Any:
         return CLOSED if value is ENDED else value
@@ -230,30 +244,16 @@ class _Receiving(Case):
 
 
 class _Sending(Case):
-    __slots__ = ("_value", "channel")
+    __slots__ = ("channel", "message", "takes")
 
-    def __init__(self, channel: Channel[T], value: T) -> None:
+    def __init__(self, channel: Channel[T], message: T) -> None:
         self.channel: Channel[Any] = channel
-        self._value = value
-
-    def ready(self) -> bool:
-        channel = self.channel
-        return bool(
-            channel._receivers or len(channel._buffer) < channel._capacity or channel._closed
-        )
+        self.takes = False
+        self.message = message
 
     def proceed(self) -> tuple[Any, Task[Any] | None]:
-        receiver = self.channel._put(self._value)
+        receiver = self.channel._put(self.message)
         return (NOTHING, None) if receiver is NOTHING else (None, receiver)
-
-    def joined(self, selection: Selection, number: int) -> _Seat:
-        seat = _Seat(selection, number)
-        self.channel._senders[seat] = self._value
-        return seat
-
-    def left(self, seat: _Seat) -> None:
-        with self.channel._lock:
-            self.channel._senders.pop(seat, None)
 
     def outcome(self, value: Any) -> Any:
         if value is ENDED:

@@ -70,8 +70,11 @@ ENDED: Final = Mark.ENDED
 class Party(Protocol):
     """A select's waiter in one channel."""
 
-    def take(self, value: Any) -> Task[Any] | None:
-        """Claim the select, with the message for it; whom to wake, None if it is taken."""
+    def take(self, line: object, value: Any) -> Task[Any] | None:
+        """Claim the select, with the message for it; whom to wake, None if it is taken.
+
+        ``line`` is the queue it stood in: ``_receivers`` or ``_senders`` of the channel.
+        """
 
 
 class Channel(Generic[T]):
@@ -127,7 +130,7 @@ class Channel(Generic[T]):
                     receiver, _ = self._receivers.popitem(False)
                     if type(receiver) is Task:
                         self._handed[receiver] = value
-                    elif (receiver := receiver.take(value)) is None:
+                    elif (receiver := receiver.take(self._receivers, value)) is None:
                         receiver = self._put(value)
                 elif self._closed:
                     receiver = self._put(value)  # raises
@@ -191,7 +194,7 @@ class Channel(Generic[T]):
                         # Without a buffer it is the first sender's; most often that is a task.
                         sender, value = self._senders.popitem(False)
                         if type(sender) is not Task:
-                            sender = sender.take(None)
+                            sender = sender.take(self._senders, None)
                             if sender is None:
                                 value, sender = self._get()
                 elif self._buffer:
@@ -279,7 +282,7 @@ class Channel(Generic[T]):
                     if type(waiter) is Task:
                         self._handed[waiter] = ENDED
                         woken.append(waiter)
-                    elif (task := waiter.take(ENDED)) is not None:  # type: ignore[union-attr]
+                    elif (task := waiter.take(waiters, ENDED)) is not None:  # type: ignore[union-attr]
                         woken.append(task)
                 waiters.clear()
         for task in woken:
@@ -331,7 +334,7 @@ class Channel(Generic[T]):
             if type(waiter) is Task:
                 self._handed[waiter] = value
                 return waiter
-            task = waiter.take(value)  # type: ignore[union-attr]
+            task = waiter.take(receivers, value)  # type: ignore[union-attr]
             if task is not None:
                 return task
         if len(self._buffer) < self._capacity:
@@ -342,11 +345,12 @@ class Channel(Generic[T]):
     def _get(self) -> tuple[Any, Task[Any] | None]:
         """The next message and the task to wake; in its place NOTHING, or ENDED."""
         buffer, senders = self._buffer, self._senders
-        sender = None
+        sender: Any = None
         message: Any = ENDED if self._closed else NOTHING
         while senders:
             waiter, value = senders.popitem(False)
-            sender = waiter if type(waiter) is Task else waiter.take(None)  # type: ignore[union-attr]
+            is_task = type(waiter) is Task
+            sender = waiter if is_task else waiter.take(senders, None)  # type: ignore[union-attr]
             if sender is not None:
                 message = value
                 break

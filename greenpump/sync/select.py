@@ -50,6 +50,7 @@ clean); a case with a function to call (the result of a ``match`` is clearer, an
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from random import Random
 from typing import Any, Final, cast, overload
 
@@ -58,7 +59,7 @@ from ..hub.task import NOBODY, Task
 from ..hub.timers import FAR
 from ..hub.wait import wake
 from .cases import Case, Selection, as_case
-from .channel import NOTHING
+from .channel import NOTHING, Channel
 from .event import Event
 
 chance: Final = Random()
@@ -98,7 +99,11 @@ def select(
         hub.quota = quota = hub.quota - 1
         if quota < 0 and hub.current is not NOBODY:
             hub.yield_now()
-    ways = [case if isinstance(case, Case) else as_case(case) for case in cases]
+    ways: Sequence[Case] = cases  # type: ignore[assignment]
+    for case in cases:
+        if not isinstance(case, Case):
+            ways = [case if isinstance(case, Case) else as_case(case) for case in cases]
+            break
     while True:
         done = _attempt(ways, wait=timeout != 0)
         if type(done) is not Selection:
@@ -114,24 +119,35 @@ def select(
             return None
 
 
-def _attempt(ways: list[Case], wait: bool) -> tuple[int, Any] | Selection | None:
+def _attempt(ways: Sequence[Case], wait: bool) -> tuple[int, Any] | Selection | None:
     """Steps 1 to 3: what was done, or the selection that has joined the queues of its channels."""
     ready = []
-    channels = set()
+    channels: list[Channel[Any]] = []
     for number, case in enumerate(ways):
-        if case.channel is not None:
-            channels.add(case.channel)
+        channel = case.channel
+        if channel is not None:
+            channels.append(channel)
         elif case.ready():
             ready.append(number)
-    order = sorted(channels, key=id)
+    if len(channels) > 1:
+        channels = sorted(set(channels), key=id)
     locked = 0
     partner = None
     try:
-        for channel in order:
+        for channel in channels:
             locked += 1  # first: see channel.py
             channel._lock.acquire()
         for number, case in enumerate(ways):
-            if case.channel is not None and case.ready():
+            channel = case.channel
+            if channel is not None and (
+                (channel._senders or channel._buffer or channel._closed)
+                if case.takes
+                else (
+                    channel._receivers
+                    or channel._closed
+                    or len(channel._buffer) < channel._capacity
+                )
+            ):
                 ready.append(number)
         while ready:
             number = ready.pop(int(chance.random() * len(ready)))
@@ -141,8 +157,9 @@ def _attempt(ways: list[Case], wait: bool) -> tuple[int, Any] | Selection | None
         else:
             return Selection(ways) if wait else None
     finally:
-        for channel in order[:locked]:
-            channel._lock.release()
+        while locked:
+            locked -= 1
+            channels[locked]._lock.release()
     if partner is not None:
         wake(partner)
     return number, value

@@ -242,7 +242,7 @@ def test_selects_that_meet_each_other() -> None:
                         pass
                     case place, _ if sends[place]:
                         assert isinstance(place, int)
-                        message = ways[place]._value  # type: ignore[attr-defined]
+                        message = ways[place].message
                         sent.append(message)
                     case _, message:
                         received.append(message)
