@@ -105,6 +105,7 @@ class _Helper(threading.Thread):
         super().__init__(name="asyncio of greenpump", daemon=True)
         self.loop: asyncio.AbstractEventLoop
         self.calls: set[_Call[Any]] = set()
+        self.exiting = False
         self._up = threading.Event()
         self._stopping = False
 
@@ -123,15 +124,21 @@ class _Helper(threading.Thread):
     def run(self) -> None:
         import asyncio
 
-        with asyncio.Runner() as runner:
-            self.loop = runner.get_loop()
-            self._up.set()
-            while not self._stopping:
-                try:
-                    self.loop.run_forever()
-                except (KeyboardInterrupt, SystemExit):
-                    # asyncio lets these through, and the coroutine's caller has them as well.
-                    pass
+        try:
+            with asyncio.Runner() as runner:
+                self.loop = runner.get_loop()
+                self._up.set()
+                while not self._stopping:
+                    try:
+                        self.loop.run_forever()
+                    except (KeyboardInterrupt, SystemExit):
+                        # asyncio lets these through, and the coroutine's caller has them as well.
+                        pass
+        except RuntimeError:
+            # asyncio ends to_thread's threads from one more thread, which 3.12 no longer starts
+            # when the program ends. They are gone by then; and the event loop is closed now.
+            if not self.exiting:
+                raise
 
 
 class _Call(Generic[T]):
@@ -303,7 +310,13 @@ def _after_fork_in_child() -> None:
             call.lost()
 
 
-atexit.register(shut_down)
+@atexit.register
+def _exit() -> None:
+    if _present is not None:
+        _present.exiting = True
+        shut_down()
+
+
 os.register_at_fork(
     before=lambda: _lock.acquire(),
     after_in_parent=lambda: _lock.release(),
