@@ -10,6 +10,8 @@ PORT ?= 8000
 # Not ?=: some shells export HOST as this machine's name, and the chat must not listen beyond
 # this machine unless someone says so.
 HOST = 127.0.0.1
+# The chat's: memory, sqlite:FILE or redis://HOST:PORT/DB
+STORE ?= sqlite:chat.db
 # Passed on to pytest: make test ARGS='tests/hub -k timers'
 ARGS =
 
@@ -38,8 +40,8 @@ format: $(VENV)/.dev  ## format the code and sort its imports
 	@$(BIN)/ruff check --select I --fix --quiet .
 	@$(BIN)/ruff format .
 
-chat: $(VENV)/.dev  ## run the bundled chat: make chat PORT=8000 HOST=127.0.0.1
-	@exec $(BIN)/python -m examples.chat --host $(HOST) --port $(PORT)
+chat: $(VENV)/.dev  ## run the bundled chat: make chat PORT=8000 HOST=127.0.0.1 STORE=redis://localhost
+	@exec $(BIN)/python -m examples.chat --host $(HOST) --port $(PORT) --store $(STORE)
 
 bench: $(VENV)/.bench  ## measure greenpump beside its peers, into bench/results
 	@for workload in echo ring tasks sync memory timers connections; do \

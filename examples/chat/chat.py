@@ -1,52 +1,180 @@
-"""Chat: the server. A connection is a function that runs from its first request to its last."""
+"""Chat: the server. A client is a function that runs from what it says to when it falls silent."""
 
 from __future__ import annotations
 
+import json
+import logging
+import sys
+import threading
+import time
+from dataclasses import asdict
 from typing import Any
+from urllib.parse import quote
 
-from greenpump import Socket
+import greenpump as gp
 
-from . import pages
-from .channels import Channels
-from .endpoints import Endpoints, complain
+from . import metrics, pages
+from .access import Access
+from .admin import Admin
+from .endpoints import Endpoint, Endpoints, Handover, as_refusal, complain
 from .http import Connection, HttpError, Request, Response
+from .limits import Limits
+from .node import Node
+from .resting import KeptAlive
+from .stores import Store, StoreDown
+from .transports.poll import reply
 
-POLL_SECONDS = 30.0
+DRAIN_SECONDS = 2.0
+"""How long clients that were told to go may take for it."""
+
+log = logging.getLogger("chat")
+access_log = logging.getLogger("chat.access")
 
 
 class Chat:
-    """Channels, and how they are talked to. ``poll_seconds``: how long a poll waits for news."""
+    """The chat over one store. In a with-statement it is open; its end sends all clients away."""
 
     def __init__(
-        self, poll_seconds: float = POLL_SECONDS, channels: Channels | None = None
+        self,
+        store: Store,
+        limits: Limits = Limits(),  # noqa: B008 - it is immutable
+        access: Access = Access(),  # noqa: B008
+        *,
+        alone: bool = True,
     ) -> None:
-        self.channels = Channels() if channels is None else channels
-        self._routes = pages.routes() | Endpoints(self.channels, poll_seconds).routes
+        """``alone``: there is one node, so no other need be told who is here."""
+        self.store = store
+        self._limits = limits
+        self._access = access
+        self._alone = alone and not store.shared
+        self._pages = pages.routes()
+        self._draining = False
+        self._hub = threading.local()
+        self._nodes: list[Node] = []
 
-    def handle_conn(self, conn: Socket, peer: Any) -> None:
-        """Serve one client until it leaves."""
-        connection = Connection(conn)
+    # -- clients -----------------------------------------------------------------------------------
+
+    def handle_conn(self, conn: gp.Socket, peer: Any) -> None:
+        """A client has come; a task is only for those that say something."""
+        if self._draining:
+            return  # it finds another server, or this one when it is back
+        address = peer[0] if isinstance(peer, tuple) else ""
+        KeptAlive(self.node, conn, sys.intern(address)).rest(KeptAlive.SECONDS)
+
+    def talk(self, conn: gp.Socket, client: str) -> None:
+        """Answer a client's requests, as long as it sends some."""
+        connection = Connection(conn, client)
         try:
             for request in connection:
-                connection.respond(request, self.answer(request))
+                answer = self._answer(request)
+                response = answer if isinstance(answer, Response) else answer(connection)
+                if response is None:
+                    return  # the connection has become a subscriber's
+                connection.respond(request, response)
         except HttpError as error:
             connection.refuse(error)
-        except (ConnectionError, TimeoutError):
-            pass  # the client left, or stopped reading: there is nobody to tell
+        except (OSError, StoreDown):
+            pass  # the client left, or is to come back later
         except Exception:
             connection.refuse(HttpError(500, "this is the server's fault"))
+            conn.close()
             raise  # greenpump reports it
+        if connection.rests:
+            KeptAlive(self.node, conn, client).rest(KeptAlive.SECONDS)
+        else:
+            conn.close()
 
-    def answer(self, request: Request) -> Response:
-        """The response to a request; parks where the endpoint does."""
+    def _answer(self, request: Request) -> Response | Handover:
+        start = time.monotonic()
+        counters = self.node.counters
+        counters.requests += 1
+        answer: Response | Handover
         try:
-            methods = self._routes.get(request.path)
-            if methods is None:
-                raise HttpError(404, "there is nothing here")
-            endpoint = methods.get(request.method)
-            if endpoint is None:
-                allowed = {"Allow": ", ".join(sorted(methods))}
-                raise HttpError(405, f"{request.method} can't be done here", allowed)
-            return endpoint(request)
-        except HttpError as error:
-            return complain(request, error)
+            answer = self._endpoint(request)(request)
+        except (HttpError, StoreDown) as error:
+            counters.refused += 1
+            answer = complain(request, as_refusal(error))
+        if access_log.isEnabledFor(logging.INFO):
+            status = answer.status if isinstance(answer, Response) else "waits"
+            milliseconds = 1000 * (time.monotonic() - start)
+            path = quote(
+                request.path, safe="/", errors="replace"
+            )  # not the query: tokens are there
+            access_log.info(
+                "%s %s %s %s %.1f ms", request.client, request.method, path, status, milliseconds
+            )
+        return answer
+
+    def _endpoint(self, request: Request) -> Endpoint:
+        methods = self._routes.get(request.path)
+        if methods is None:
+            raise HttpError(404, "there is nothing here")
+        endpoint = methods.get(request.method)
+        if endpoint is None:
+            allowed = {"Allow": ", ".join(sorted(methods))}
+            raise HttpError(405, f"{request.method} can't be done here", allowed)
+        return endpoint
+
+    # -- the hub's share ---------------------------------------------------------------------------
+
+    @property
+    def node(self) -> Node:
+        """The node of the calling hub, made when it is first asked for."""
+        node: Node | None = getattr(self._hub, "node", None)
+        if node is None:
+            node = Node(self.store, self._limits, self.talk, alone=self._alone)
+            self._nodes.append(node)
+            self._hub.node = node
+            routes = Endpoints(node, self._access).routes | Admin(node, self._access).routes
+            own: dict[str, dict[str, Endpoint]] = {
+                "/stats": {"GET": self._stats},
+                "/metrics": {"GET": self._metrics},
+            }
+            self._hub.routes = self._pages | routes | own
+        return node
+
+    @property
+    def _routes(self) -> dict[str, dict[str, Endpoint]]:
+        routes: dict[str, dict[str, Endpoint]] = self._hub.routes
+        return routes
+
+    def close(self) -> None:
+        """Take no more clients, send those away that are here, and close the store. Parks."""
+        self._draining = True
+        ends = [gp.spawn_on(node.hub, self._end, node) for node in self._nodes]
+        for end in ends:
+            end.join()
+        self._nodes.clear()
+        self.store.close()
+
+    def _end(self, node: Node) -> None:
+        """End a node, on its own hub."""
+        node.drain()
+        with gp.move_on_after(DRAIN_SECONDS):
+            while len(node.wheel):
+                gp.sleep(0.02)
+        node.close()
+
+    def __enter__(self) -> Chat:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        with gp.shield():
+            self.close()
+
+    # -- what is going on --------------------------------------------------------------------------
+
+    def _stats(self, request: Request) -> Response:
+        nodes = list(self._nodes)
+        numbers = asdict(metrics.total(node.counters for node in nodes))
+        numbers["channels"] = sum(len(node.channels) for node in nodes)
+        numbers["resting"] = sum(len(node.wheel) for node in nodes)
+        return reply(json.dumps(numbers))
+
+    def _metrics(self, request: Request) -> Response:
+        nodes = list(self._nodes)
+        counters = metrics.total(node.counters for node in nodes)
+        channels = sum(len(node.channels) for node in nodes)
+        resting = sum(len(node.wheel) for node in nodes)
+        body = metrics.prometheus(counters, channels, resting)
+        return Response(200, body, metrics.CONTENT_TYPE)

@@ -1,162 +1,275 @@
-"""The endpoints: ``/sign``, ``/publish`` and ``/subscribe``, with the fields CComet's clients send.
+"""The endpoints that clients talk to.
+
+CComet's three, with the fields that its clients send:
 
     GET  /sign?channel&sname                 tell the channel that sname is here
-    POST /publish {channel, sname, msg}      say something (JSON); or GET /publish?channel&sname&msg
+    GET  /publish?channel&sname&msg          say something; or POST {channel, sname, msg, cid}
     GET  /subscribe?channel&sname&seqid      what was said from seqid on; waits until there is some
 
-All answer with a list of items (``channels.py``) as JSON or, to a GET with ``callback``, as JSONP.
-``/subscribe`` takes the ``epoch`` of the last item too, so that a restart can't pass unnoticed, and
-``wait``, the seconds to wait at most, if that is less than the server would.
-Every item of an answer ends what the client knows: it goes on at ``seqid + 1`` of the last.
+They answer with a list of items (``message.py``) as JSON or, to a GET with ``callback``, as JSONP.
+Every item of an answer ends what the client knows: it goes on at ``seqid + 1`` of the last, or with
+``since``, the ``id`` of the last, which notices, too, when the history was lost or cut short.
+
+The same stream by other means, from ``since`` on, or from the ``last`` so many messages on:
+
+    GET  /stream?channel&since               server-sent events
+    GET  /socket?channel&sname&since         WebSocket (``transports/websocket.py``)
+
+And what a page asks besides:
+
+    GET  /history?channel&before&limit       messages before the number ``before``, for scrolling
+    GET  /presence?channel                   who is there
+    GET  /unread?channel&since               how many messages came after that
 """
 
 from __future__ import annotations
 
 import json
-import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
-from greenpump import move_on_after
+from .access import Access
+from .channel import RECENT, Channel
+from .fields import MAX_SEQID, Fields
+from .http import Connection, HttpError, Request, Response
+from .limits import Rates, TooMany
+from .message import Message, Notice, Position
+from .node import BATCH, Node
+from .stores import StoreDown
+from .transports.events import EventStream
+from .transports.jsonp import callback_of
+from .transports.poll import Poll, answer, reply
+from .transports.websocket import WebSocket, handshake
 
-from . import jsonp
-from .channels import Channel, Channels, TooManyChannels
-from .http import HttpError, Request, Response
-
-MAX_MESSAGE = 512
-MAX_NAME = 64
-"""Characters."""
-MAX_SEQID = 2**53
-"""What JavaScript can count to."""
-MAX_WAIT = 3600
+Handover = Callable[[Connection], Response | None]
+"""What an endpoint returns that wants the connection itself. Called, it may answer after all."""
+Endpoint = Callable[[Request], "Response | Handover"]
 
 
 class Endpoints:
-    """The three endpoints over one set of channels."""
+    """The endpoints of one node."""
 
-    def __init__(self, channels: Channels, poll_seconds: float) -> None:
-        self._channels = channels
-        self._poll_seconds = poll_seconds
-        self.routes: dict[str, dict[str, Callable[[Request], Response]]] = {
+    def __init__(self, node: Node, access: Access) -> None:
+        self._node = node
+        self._limits = node.limits
+        self._access = access
+        self._rates = Rates(node.limits)
+        self._on_message = self.on_message  # one for all WebSockets
+        self.routes: dict[str, dict[str, Endpoint]] = {
             "/sign": {"GET": self.sign},
             "/publish": {"GET": self.publish, "POST": self.publish_json},
             "/subscribe": {"GET": self.subscribe},
+            "/stream": {"GET": self.stream},
+            "/socket": {"GET": self.socket},
+            "/history": {"GET": self.history},
+            "/presence": {"GET": self.presence},
+            "/unread": {"GET": self.unread},
         }
 
+    # -- CComet's ----------------------------------------------------------------------------------
+
     def sign(self, request: Request) -> Response:
-        fields = request.query
-        channel, sname = self._channel(fields), _name(fields, "sname")
-        seqid = channel.sign(sname)
-        return reply(request, _status("sign in", channel, seqid))
+        fields = Fields(request.query, self._limits)
+        channel = self._channel(fields, fields.sname)
+        self._node.store.tell(Notice(channel.name, "SIGN", fields.sname))
+        return self._reply(request, _status("sign in", channel.position))
 
     def publish(self, request: Request) -> Response:
-        return self._publish(request, request.query)
+        # By GET, as the original has it: another site could make a browser do it.
+        self._access.check_origin(request)
+        message = self._publish(Fields(request.query, self._limits), request.client)
+        return self._reply(request, _status("publish", message.position))
 
     def publish_json(self, request: Request) -> Response:
         # A form on another site can't send this type without asking first, as CORS has it.
         if request.headers.get("content-type", "").split(";")[0].strip() != "application/json":
             raise HttpError(415, "publish takes Content-Type: application/json")
-        try:
-            fields = json.loads(request.body)
-        except (ValueError, RecursionError):
-            raise HttpError(400, "the body is not JSON") from None
-        if not isinstance(fields, dict):
-            raise HttpError(400, "the body is not a JSON object")
-        return self._publish(request, fields)
+        self._access.check_origin(request)
+        message = self._publish(Fields.of_json(request.body, self._limits), request.client)
+        return self._reply(request, _status("publish", message.position))
 
-    def subscribe(self, request: Request) -> Response:
-        fields = request.query
+    def subscribe(self, request: Request) -> Response | Handover:
+        fields = Fields(request.query, self._limits)
+        sname = fields.sname
+        channel = self._channel(fields, sname)
+        position = fields.since or self._place(channel, fields)
+        seconds = self._limits.poll_seconds
+        if "wait" in fields.values:
+            seconds = min(seconds, fields.number("wait", 3600))
+        callback = callback_of(request)
+        if items := self._node.since(channel, position):
+            return answer(items, callback)
+
+        self._check_room(channel)
+
+        def wait(connection: Connection) -> Response | None:
+            if seconds < 1 or connection.has_more:  # who has gone on already isn't made to wait
+                return answer([channel.item("NOOP")], callback)
+            Poll(self._node, connection.conn, request).wait(channel, sname, seconds)
+            return None
+
+        return wait
+
+    # -- streams -----------------------------------------------------------------------------------
+
+    def stream(self, request: Request) -> Handover:
+        fields = Fields(request.query, self._limits)
+        sname = fields.sname_or_none
+        channel = self._channel(fields, sname)
+        last_id = request.headers.get("last-event-id")
+        if last_id is not None:
+            fields = Fields({**fields.values, "since": last_id}, self._limits)
+        position = fields.since or self._newest(channel, fields)
+        self._check_room(channel)
+
+        def begin(connection: Connection) -> None:
+            stream = EventStream(self._node, connection.conn, connection.client)
+            stream.begin(channel, sname, position)
+
+        return begin
+
+    def socket(self, request: Request) -> Handover:
+        self._access.check_origin(request)
+        accepted = handshake(request)
+        fields = Fields(request.query, self._limits)
+        start = self._subscription(fields) if "channel" in fields.values else None
+
+        def begin(connection: Connection) -> None:
+            websocket = WebSocket(self._node, connection.conn, connection.client, self._on_message)
+            websocket.write(accepted)
+            if start is not None:
+                self._follow(websocket, *start)
+            websocket.read(connection.rest)
+
+        return begin
+
+    def on_message(self, websocket: WebSocket, message: str | bytes) -> None:
+        """A client's message on a WebSocket."""
+        cid = None
+        try:
+            if isinstance(message, bytes):
+                websocket.close(1003, "messages are texts")
+                return
+            fields = Fields.of_json(message, self._limits)
+            cid = fields.values.get("cid")
+            kind = fields.values.get("type")
+            if kind == "publish":
+                said = self._publish(fields, websocket.client)
+                websocket.say(**_content("publish", said.position), cid=cid)
+            elif kind == "subscribe":
+                self._follow(websocket, *self._subscription(fields))
+            elif kind == "unsubscribe":
+                for channel in websocket.channels:
+                    if channel.name == fields.channel:
+                        websocket.leave(channel)
+            else:
+                raise HttpError(400, "type is none of publish, subscribe, unsubscribe")
+        except (HttpError, StoreDown) as error:
+            refusal = as_refusal(error)
+            self._node.counters.refused += 1
+            websocket.say(type=str(refusal.status), reason=refusal.reason, cid=cid)
+
+    # -- questions ---------------------------------------------------------------------------------
+
+    def history(self, request: Request) -> Response:
+        fields = Fields(request.query, self._limits)
         channel = self._channel(fields)
-        _name(fields, "sname")
-        seqid, epoch = _number(fields, "seqid", MAX_SEQID), fields.get("epoch")
-        seconds = self._poll_seconds
-        if "wait" in fields:
-            seconds = min(seconds, _number(fields, "wait", MAX_WAIT))
-        items = channel.since(seqid, epoch)
-        if not items:
-            # Three things end the wait: news, which cancels the block; the time; and the client,
-            # who may hang up. What was said meanwhile is in the history, whatever ended it.
-            with move_on_after(seconds) as wait, channel.waiting(wait.cancel) as signs:
-                request.wait_hangup()
-            items = signs + channel.since(seqid, epoch)
-        return reply(request, *(items or [channel.noop()]))
+        before = fields.number("before", MAX_SEQID)
+        limit = fields.number("limit", BATCH, default=50)
+        return answer(self._node.before(channel, before, limit), callback_of(request))
 
-    def _publish(self, request: Request, fields: Mapping[str, object]) -> Response:
-        channel, sname = self._channel(fields), _name(fields, "sname")
-        seqid = channel.publish(sname, _message(fields))
-        return reply(request, _status("publish", channel, seqid))
+    def presence(self, request: Request) -> Response:
+        channel = self._channel(Fields(request.query, self._limits))
+        return self._reply(request, [hello(channel)])
 
-    def _channel(self, fields: Mapping[str, object]) -> Channel:
-        try:
-            return self._channels[_name(fields, "channel")]
-        except TooManyChannels:
-            raise HttpError(429, "too many channels are in use", {"Retry-After": "60"}) from None
+    def unread(self, request: Request) -> Response:
+        fields = Fields(request.query, self._limits)
+        channel = self._channel(fields)
+        position, since = channel.position, fields.since
+        seen = since.seq if since and since.epoch == position.epoch else -1
+        count = max(position.seq - seen, 0)
+        return self._reply(request, [{**_content("unread", position), "count": count}])
+
+    # -- parts of them -----------------------------------------------------------------------------
+
+    def _publish(self, fields: Fields, client: str) -> Message:
+        channel, sname, msg, cid = fields.channel, fields.sname, fields.msg, fields.cid
+        self._access.check_token(fields.token, channel, sname)
+        self._rates.check(client)
+        return self._node.publish(channel, sname, msg, cid)
+
+    def _subscription(self, fields: Fields) -> tuple[Channel, str, Position]:
+        sname = fields.sname_or_none
+        channel = self._channel(fields, sname)
+        self._check_room(channel)
+        return channel, sname, fields.since or self._newest(channel, fields)
+
+    def _follow(
+        self, websocket: WebSocket, channel: Channel, sname: str, position: Position
+    ) -> None:
+        if channel in websocket.channels:
+            raise HttpError(409, "this WebSocket is subscribed to the channel already")
+        if len(websocket.channels) >= self._limits.subscriptions:
+            raise TooMany(f"more than {self._limits.subscriptions} channels on one WebSocket")
+        websocket.say(**hello(channel))
+        websocket.catch_up(channel, position)
+        websocket.join(channel, sname)
+
+    def _channel(self, fields: Fields, sname: str = "") -> Channel:
+        name = fields.channel
+        self._access.check_token(fields.token, name, sname)
+        return self._node.channel(name)
+
+    def _check_room(self, channel: Channel) -> None:
+        if len(channel.subscribers) >= self._limits.subscribers:
+            raise TooMany("the channel is full")
+
+    def _place(self, channel: Channel, fields: Fields) -> Position:
+        """Where a client of the original is: it says the number of the next message."""
+        seqid = fields.number("seqid", MAX_SEQID)
+        epoch = fields.values.get("epoch", channel.position.epoch)
+        return Position(str(epoch), seqid - 1)
+
+    def _newest(self, channel: Channel, fields: Fields) -> Position:
+        """The position before the ``last`` so many messages; none of them if it doesn't say."""
+        epoch, seq = channel.position
+        oldest = channel.oldest_at_hand
+        last = fields.number("last", RECENT, default=0)
+        return Position(epoch, max(seq - last, oldest - 1) if last else seq)
+
+    def _reply(self, request: Request, contents: list[dict[str, object]]) -> Response:
+        return reply(json.dumps(contents), callback_of(request))
 
 
-def reply(request: Request, *items: str) -> Response:
-    """Items, as the client asked for them."""
-    text = f"[{','.join(items)}]"
-    headers = {"Cache-Control": "no-store"}
-    callback = _callback(request)
-    if callback is not None:
-        return Response(200, jsonp.encode(callback, text), jsonp.CONTENT_TYPE, headers)
-    return Response(200, text.encode("ascii"), "application/json", headers)
+def hello(channel: Channel) -> dict[str, object]:
+    """What begins a subscription: where the channel is, and who is there."""
+    count, names = channel.presence.everybody()
+    where = _content("HELLO", channel.position)
+    return {**where, "channel": channel.name, "count": count, "names": names}
+
+
+def as_refusal(error: HttpError | StoreDown) -> HttpError:
+    """What the client is told. While the store is down nothing is lost: it may try again."""
+    if isinstance(error, StoreDown):
+        return HttpError(503, "the store can't be reached, try again", {"Retry-After": "1"})
+    return error
 
 
 def complain(request: Request, error: HttpError) -> Response:
     """The answer to a request that can't be met. A script is only run when its status is 200."""
-    text = json.dumps([{"type": str(error.status), "reason": error.reason}])
     try:
-        callback = _callback(request)
+        callback = callback_of(request)
     except HttpError:
-        callback = None
-    if callback is not None:
-        return Response(200, jsonp.encode(callback, text), jsonp.CONTENT_TYPE, error.headers)
-    return Response(error.status, text.encode("ascii"), "application/json", error.headers)
+        callback = ""
+    text = json.dumps([{"type": str(error.status), "reason": error.reason}])
+    response = reply(text, callback, error.status)
+    response.headers = {**response.headers, **error.headers}
+    return response
 
 
-def _status(kind: str, channel: Channel, seqid: int) -> str:
-    return json.dumps({"type": kind, "seqid": seqid, "epoch": channel.epoch})
+def _content(kind: str, position: Position) -> dict[str, object]:
+    epoch, seq = position
+    return {"type": kind, "seqid": seq, "epoch": epoch, "id": str(position)}
 
 
-# -- fields ----------------------------------------------------------------------------------------
-
-
-def _callback(request: Request) -> str | None:
-    if request.method != "GET":
-        return None
-    callback = request.query.get("callback")
-    if callback is not None and not jsonp.is_callback(callback):
-        raise HttpError(400, "callback is not the name of a function")
-    return callback
-
-
-def _text(fields: Mapping[str, object], key: str, limit: int, allowed: str = "") -> str:
-    """A field of text: Unicode that can be sent on, printable, neither empty nor too long."""
-    text = fields.get(key)
-    if not isinstance(text, str):
-        raise HttpError(400, f"{key} is missing or not a text")
-    text = text.strip()
-    if not text:
-        raise HttpError(400, f"{key} is empty")
-    if len(text) > limit:
-        raise HttpError(400, f"{key} is longer than {limit} characters")
-    for character in text:
-        # Control characters, and halves of surrogate pairs, which no encoding can carry.
-        if character not in allowed and unicodedata.category(character) in ("Cc", "Cs"):
-            raise HttpError(400, f"{key} contains U+{ord(character):04X}")
-    return text
-
-
-def _name(fields: Mapping[str, object], key: str) -> str:
-    return _text(fields, key, MAX_NAME)
-
-
-def _message(fields: Mapping[str, object]) -> str:
-    return _text(fields, "msg", MAX_MESSAGE, allowed="\n\t\r")
-
-
-def _number(fields: Mapping[str, str], key: str, limit: int) -> int:
-    text = fields.get(key, "")
-    if not (text.isascii() and text.isdigit() and len(text) <= len(str(limit))):
-        raise HttpError(400, f"{key} is not a number from 0 to {limit}")
-    return min(int(text), limit)
+def _status(kind: str, position: Position) -> list[dict[str, object]]:
+    return [_content(kind, position)]

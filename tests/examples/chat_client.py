@@ -5,12 +5,17 @@ from __future__ import annotations
 import http.client
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from io import BytesIO
 from typing import Any
 
+from wsproto.connection import Connection, ConnectionType
+from wsproto.events import CloseConnection, Ping, Pong, TextMessage
+
 import greenpump as gp
 from examples.chat.chat import Chat
+from examples.chat.stores import Bounds, open_store
+from greenpump.testing import wait_all_parked
 
 Handler = Callable[[gp.Socket, Any], object]
 
@@ -54,7 +59,7 @@ class Client:
         parsed = http.client.HTTPResponse(_Readable(head), method=method)  # type: ignore[arg-type]
         parsed.begin()
         body = b""
-        if method != "HEAD" and parsed.status not in (204, 304):
+        if method != "HEAD" and parsed.status not in (101, 204, 304):
             size = int(parsed.headers["Content-Length"])
             while len(self._buffer) < size:
                 self._more()
@@ -68,6 +73,13 @@ class Client:
 
     def until(self, end: bytes) -> bytes:
         return self._until(end)
+
+    def some(self) -> bytes:
+        """What has come; parks until there is something."""
+        if not self._buffer:
+            self._more()
+        data, self._buffer = self._buffer, b""
+        return data
 
     def _until(self, end: bytes) -> bytes:
         while end not in self._buffer:
@@ -96,8 +108,11 @@ def client_of(handler: Handler) -> Iterator[Client]:
     theirs, ours = gp.socketpair()
 
     def serve() -> None:
-        with theirs:
+        try:
             handler(theirs, None)
+        finally:
+            if not theirs.detached:
+                theirs.close()
 
     task = gp.spawn(serve)
     try:
@@ -112,10 +127,116 @@ def client_of(handler: Handler) -> Iterator[Client]:
 
 @contextmanager
 def chatting(chat: Chat, count: int = 1) -> Iterator[list[Client]]:
-    """Clients of one chat; when all have left nobody waits in any channel."""
-    if count == 0:
-        yield []
-        assert chat.channels.waiters == 0
-        return
-    with chatting(chat, count - 1) as others, client_of(chat.handle_conn) as client:
-        yield [*others, client]
+    """Clients of one chat; when all have left it has forgotten them all."""
+    with ExitStack() as clients:
+        yield [clients.enter_context(client_of(chat.handle_conn)) for _ in range(count)]
+    wait_all_parked()
+    assert len(chat.node.wheel) == 0
+    assert waiting(chat) == 0
+
+
+def waiting(chat: Chat) -> int:
+    """How many subscriptions there are."""
+    assert chat.node.counters.subscribers == sum(
+        len(channel.subscribers) for channel in chat.node.channels.values()
+    )
+    return chat.node.counters.subscribers
+
+
+@contextmanager
+def opened(url: str = "memory", *, bounds: Bounds | None = None, **options: Any) -> Iterator[Chat]:
+    """A chat, and its end."""
+    with Chat(open_store(url, bounds or Bounds()), **options) as chat:
+        yield chat
+
+
+class Talker:
+    """The client's end of a WebSocket, by wsproto."""
+
+    def __init__(self, client: Client, target: str, headers: str = "") -> None:
+        self.client = client
+        self.closed: tuple[int, str | None] | None = None
+        """The code and reason that the server closed with."""
+        client.ask(target, headers=UPGRADE + headers)
+        self.opening = client.response()
+        self._ws = Connection(ConnectionType.CLIENT)
+        self._items: list[dict[str, Any]] = []
+        self._text = ""
+        self._pongs: list[bytes] = []
+
+    def say(self, **content: object) -> None:
+        self.client.send(self._ws.send(TextMessage(json.dumps(content))))
+
+    def publish(self, msg: str, channel: str = "room", sname: str = "ann", **more: object) -> None:
+        self.say(type="publish", channel=channel, sname=sname, msg=msg, **more)
+
+    def item(self) -> dict[str, Any]:
+        """The next item; JOIN, LEAVE and COUNT are passed over."""
+        while True:
+            while not self._items:
+                self._read()
+            item = self._items.pop(0)
+            if item["type"] not in ("JOIN", "LEAVE", "COUNT"):
+                return item
+
+    def any_item(self) -> dict[str, Any]:
+        while not self._items:
+            self._read()
+        return self._items.pop(0)
+
+    def pong(self, payload: bytes) -> bytes:
+        self.client.send(self._ws.send(Ping(payload)))
+        while not self._pongs:
+            self._read()
+        return self._pongs.pop()
+
+    def until_closed(self) -> int:
+        """The code that the server closes with."""
+        while self.closed is None:
+            self._read()
+        return self.closed[0]
+
+    def close(self, code: int = 1000) -> None:
+        self.client.send(self._ws.send(CloseConnection(code)))
+
+    def _read(self) -> None:
+        self._ws.receive_data(self.client.some())
+        for event in self._ws.events():
+            if isinstance(event, TextMessage):
+                self._text += event.data
+                if event.message_finished:
+                    self._items += json.loads(self._text)
+                    self._text = ""
+            elif isinstance(event, Ping):
+                self.client.send(self._ws.send(event.response()))
+            elif isinstance(event, Pong):
+                self._pongs.append(bytes(event.payload))
+            elif isinstance(event, CloseConnection):
+                self.closed = int(event.code), event.reason
+
+
+UPGRADE = (
+    "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+)
+
+
+class Events:
+    """The client's end of server-sent events."""
+
+    def __init__(self, client: Client, target: str, headers: str = "") -> None:
+        self.client = client
+        client.ask(target, headers=headers)
+        self.head = client.until(b"\r\n\r\n")
+        assert self.head.startswith(b"HTTP/1.1 200 "), self.head
+        self.retry = int(client.until(b"\n\n").removeprefix(b"retry: "))
+        self.last_id = ""
+
+    def item(self) -> dict[str, Any]:
+        while True:
+            event = self.client.until(b"\n\n").decode()
+            if event.startswith("id: "):
+                self.last_id, data = event.removeprefix("id: ").split("\ndata: ")
+                item: dict[str, Any] = json.loads(data)
+                if item["type"] not in ("JOIN", "LEAVE", "COUNT"):
+                    return item

@@ -13,14 +13,15 @@ ROOT = Path(__file__).parent.parent.parent
 class ChatServer:
     """``python -m examples.chat`` on one port; in a with-statement it is running."""
 
-    def __init__(self) -> None:
+    def __init__(self, *options: str) -> None:
+        self.options = options
         self.port = 0
         self.url = ""
         self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
         """Start it: on a free port at first, later on the same."""
-        self._process = run_chat("--port", str(self.port))
+        self._process = run_chat("--port", str(self.port), *self.options)
         self.port = announced_port(self._process)
         self.url = f"http://127.0.0.1:{self.port}"
 
@@ -46,8 +47,8 @@ class ChatServer:
 
 
 def run_chat(*arguments: str, stderr: int | None = None) -> subprocess.Popen[str]:
-    """The chat in a process of its own; its stdout is a pipe."""
-    command = [sys.executable, "-m", "examples.chat", *arguments]
+    """The chat in a process of its own; its stdout is a pipe. Without a store it is in memory."""
+    command = [sys.executable, "-m", "examples.chat", "--store", "memory", *arguments]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=stderr, text=True)
 
 

@@ -11,7 +11,7 @@ import greenpump as gp
 from examples.chat.http import Connection, HttpError, Request, Response, connection
 from examples.chat.http.h11_parser import H11Parser
 from examples.chat.http.parser import new_parser
-from greenpump.testing import virtual_clock, wait_all_parked
+from greenpump.testing import virtual_clock
 from tests.examples.chat_client import client_of
 
 BIG = b"x" * (4 << 20)
@@ -27,13 +27,16 @@ def parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
 
 
 def echo(conn: gp.Socket, peer: Any) -> None:
-    """Answers with what it got; ``/wait`` when the client has hung up, ``/big`` with a lot."""
-    talk = Connection(conn)
+    """Answers with what it got, ``/big`` with a lot; waits for what comes next."""
+    talk = Connection(conn, "here")
     try:
-        for request in talk:
-            if request.path == "/wait":
-                request.wait_hangup()
-            talk.respond(request, Response(200, BIG if request.path == "/big" else told(request)))
+        while True:
+            for request in talk:
+                assert request.client == "here"
+                big = request.path == "/big"
+                talk.respond(request, Response(200, BIG if big else told(request)))
+            if not talk.rests:
+                return
     except HttpError as error:
         talk.refuse(error)
     except (ConnectionError, TimeoutError):
@@ -187,18 +190,6 @@ def test_a_client_that_only_sends_empty_lines_is_cut_off(parser: str) -> None:
         assert client.response().status == (400 if parser == "h11" else 408)
 
 
-def test_an_idle_connection_is_closed_after_a_while() -> None:
-    with virtual_clock() as clock, client_of(echo) as client:
-        start = clock.now()
-        assert client.ended()
-        assert clock.now() - start == pytest.approx(connection.IDLE_SECONDS)
-    with virtual_clock() as clock, client_of(echo) as client:
-        client.get("/")
-        start = clock.now()
-        assert client.ended()
-        assert clock.now() - start == pytest.approx(connection.IDLE_SECONDS)
-
-
 def test_who_does_not_read_is_cut_off() -> None:
     with virtual_clock() as clock, client_of(echo) as client:
         client.ask("/big")
@@ -209,36 +200,3 @@ def test_who_does_not_read_is_cut_off() -> None:
             got += len(data)
         assert got < len(BIG)
         assert clock.now() - start == pytest.approx(connection.RESPONSE_SECONDS + 1)
-
-
-@virtual_clock()
-def test_a_hang_up_ends_a_wait_for_it() -> None:
-    with client_of(echo) as client:
-        client.ask("/wait")
-        wait_all_parked()
-    with client_of(echo) as client:
-        client.ask("/wait")
-        client.conn.shutdown(1)
-        assert client.response().body == b"GET /wait "  # half-closed: it may still read
-        assert client.ended()
-
-
-def test_what_is_pipelined_during_a_wait_is_kept() -> None:
-    with client_of(echo) as client:
-        client.ask("/wait")
-        wait_all_parked()
-        client.ask("/1")
-        wait_all_parked()
-        client.ask("/2")
-        client.conn.shutdown(1)
-        assert [client.response().body for _ in range(3)] == [b"GET /wait ", b"GET /1 ", b"GET /2 "]
-
-
-def test_what_is_pipelined_during_a_wait_is_bounded() -> None:
-    with client_of(echo) as client:
-        client.ask("/wait")
-        wait_all_parked()
-        for _ in range(5):
-            client.ask("/next", headers=f"X: {'x' * 4000}\r\n")
-        assert client.response().body == b"GET /wait "
-        assert [client.response().body for _ in range(5)] == [b"GET /next "] * 5

@@ -17,6 +17,7 @@ class H11Parser:
         self.complete: deque[Request] = deque()
         self.error: HttpError | None = None
         self.started = False
+        self.rest = b""
         self._begin(b"")
 
     def feed(self, data: bytes) -> None:
@@ -63,6 +64,7 @@ class H11Parser:
                 self.complete.append(self._draft.finish(self._method, keep_alive=keep_alive))
                 if not keep_alive:
                     self.started = False
+                    self.rest = self._h11.trailing_data[0]
                     return
                 self._begin(self._h11.trailing_data[0])
             else:

@@ -23,6 +23,7 @@ class HttptoolsParser:
         self.complete: deque[Request] = deque()
         self.error: HttpError | None = None
         self.started = False
+        self.rest = b""
         self._draft = Draft()
         self._fed = 0
         self._parser = HttpRequestParser(self)
@@ -40,8 +41,9 @@ class HttptoolsParser:
                 raise HttpError(413, f"the request is longer than {MAX_REQUEST} bytes")
         except HttpError as error:
             self.error = error
-        except HttpParserUpgrade:
+        except HttpParserUpgrade as upgrade:
             # The request is complete and gets its response; what follows it need not be HTTP.
+            self.rest = data[upgrade.args[0] :]
             self.error = HttpError(400, "nothing can follow an Upgrade")
         except HttpParserCallbackError as error:
             if not isinstance(error.__context__, HttpError):

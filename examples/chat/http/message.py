@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from functools import cached_property
@@ -31,8 +31,8 @@ class Request:
     headers: dict[str, str]
     body: bytes = b""
     keep_alive: bool = True
-    wait_hangup: Callable[[], None] = field(default=lambda: None, repr=False)
-    """Park until the client hangs up: see ``Connection.wait_hangup``."""
+    client: str = ""
+    """The address that it came from."""
 
     @property
     def path(self) -> str:
@@ -69,8 +69,13 @@ class Response:
     content_type: str = "text/plain; charset=utf-8"
     headers: Mapping[str, str] = field(default_factory=dict)
 
-    def encode(self, *, keep_alive: bool, with_body: bool = True) -> bytes:
-        """The bytes to send; a HEAD request is answered ``with_body=False``."""
+    def encode(
+        self, *, keep_alive: bool, with_body: bool = True, with_length: bool = True
+    ) -> bytes:
+        """The bytes to send; a HEAD request is answered ``with_body=False``.
+
+        Without a length the body ends with the connection, so more of it may follow.
+        """
         status = HTTPStatus(self.status)
         lines = [
             f"HTTP/1.1 {status.value} {status.phrase}",
@@ -80,6 +85,8 @@ class Response:
             *(f"{name}: {value}" for name, value in self.headers.items()),
         ]
         if status is not HTTPStatus.NOT_MODIFIED:
-            lines += [f"Content-Type: {self.content_type}", f"Content-Length: {len(self.body)}"]
+            lines.append(f"Content-Type: {self.content_type}")
+        if status is not HTTPStatus.NOT_MODIFIED and with_length:
+            lines.append(f"Content-Length: {len(self.body)}")
         head = "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n"
         return head + self.body if with_body else head

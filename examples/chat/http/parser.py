@@ -18,6 +18,8 @@ class Parser(Protocol):
     """The requests that have arrived in full, oldest first."""
     error: HttpError | None
     """Set when what came after the last complete request can't be understood: there is no next."""
+    rest: bytes
+    """What came after a request that asks for another protocol."""
 
     @property
     def started(self) -> bool:

@@ -1,0 +1,210 @@
+"""RedisStore: the history in Redis Streams, shared by any number of nodes.
+
+For each channel Redis holds a hash (``epoch``, the ``next`` number, the ``size`` of all there was)
+and a stream of messages, whose ids are their numbers. One more stream, the bus, gets all messages
+and notices of all channels; each node reads it from the place where it has stopped. A message goes
+into both in one script, which Redis runs as one step: it is kept and sent, or neither.
+
+How safe a message is that was acknowledged is Redis' business: ``appendonly yes`` with
+``appendfsync always`` loses none to a kill of Redis. Whatever it loses begins a new epoch.
+
+redis-py does the protocol. Its connections are made on greenpump's sockets, so its calls park.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, Self
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+import greenpump as gp
+
+from ..message import Message, News, Notice, Position
+from .store import Bounds, StoreDown
+
+BUS = "chat:bus"
+BUS_LENGTH = 10_000
+"""About how many news a node may be behind; one that is more behind asks the channels."""
+CONNECTIONS = 32
+"""How many calls may be on their way to Redis at once; further ones wait."""
+BLOCK_SECONDS = 5.0
+"""How long Redis may leave a reader of the bus without an answer."""
+ANSWER_SECONDS = 5.0
+CID_SECONDS = 86400
+"""For how long Redis remembers that a message with a cid was said."""
+
+PUBLISH = """
+    local channel, history, said, bus = unpack(KEYS)
+    local epoch, name, sname, msg, now, cid = unpack(ARGV, 1, 6)
+    local length, messages, characters, seconds, cid_seconds, bus_length = unpack(ARGV, 7)
+    if redis.call('HSETNX', channel, 'epoch', epoch) == 1 then
+        redis.call('DEL', history)
+    end
+    epoch = redis.call('HGET', channel, 'epoch')
+    if cid ~= '' then
+        -- What an epoch that is gone knew of a cid is gone with it.
+        local kept = redis.call('HMGET', said, 'epoch', 'seq')
+        if kept[1] == epoch then return {epoch, kept[2], 0} end
+    end
+    local seq = redis.call('HINCRBY', channel, 'next', 1) - 1
+    local size = redis.call('HINCRBY', channel, 'size', length)
+    local message = {'channel', name, 'epoch', epoch, 'seq', seq, 'sname', sname, 'msg', msg,
+        'time', now, 'cid', cid, 'size', size - length}
+    redis.call('XADD', history, (seq + 1) .. '-0', unpack(message))
+    redis.call('XADD', bus, 'MAXLEN', '~', bus_length, '*', unpack(message))
+    if cid ~= '' then
+        redis.call('HSET', said, 'epoch', epoch, 'seq', seq)
+        redis.call('EXPIRE', said, cid_seconds)
+    end
+    while redis.call('XLEN', history) > 1 do
+        local oldest = redis.call('XRANGE', history, '-', '+', 'COUNT', 1)[1]
+        local field = {}
+        for i = 1, #oldest[2], 2 do field[oldest[2][i]] = oldest[2][i + 1] end
+        if redis.call('XLEN', history) <= tonumber(messages)
+            and tonumber(field.size) >= size - characters
+            and tonumber(field.time) >= now - seconds then
+            break
+        end
+        redis.call('XDEL', history, oldest[1])
+    end
+    redis.call('EXPIRE', channel, seconds)
+    redis.call('EXPIRE', history, seconds)
+    return {epoch, seq, 1}
+"""
+POSITION = """
+    if redis.call('HSETNX', KEYS[1], 'epoch', ARGV[1]) == 1 then
+        redis.call('DEL', KEYS[2])
+    end
+    redis.call('EXPIRE', KEYS[1], ARGV[2])
+    return redis.call('HMGET', KEYS[1], 'epoch', 'next')
+"""
+
+
+class GreenConnection(redis.Connection):
+    """redis-py's connection on a greenpump socket: what waits for Redis parks its task."""
+
+    def _connect(self) -> gp.Socket:
+        sock = gp.connect((self.host, self.port), timeout=ANSWER_SECONDS)
+        sock.settimeout(self.socket_timeout)
+        return sock
+
+
+class RedisStore:
+    """See ``Store``."""
+
+    shared = True
+
+    def __init__(self, url: str, bounds: Bounds) -> None:
+        self._bounds = bounds
+        pool = redis.ConnectionPool.from_url(
+            url,
+            connection_class=GreenConnection,
+            socket_timeout=BLOCK_SECONDS + ANSWER_SECONDS,
+            retry=Retry(NoBackoff(), 0),  # who asks decides whether to ask again
+            decode_responses=True,
+            protocol=2,
+        )
+        self.redis = redis.Redis(connection_pool=pool)
+        self._publish = self.redis.register_script(PUBLISH)
+        self._position = self.redis.register_script(POSITION)
+        self._calls = gp.Semaphore(CONNECTIONS)
+
+    def publish(self, channel: str, sname: str, msg: str, cid: str) -> Message:
+        now, bounds = int(time.time()), self._bounds
+        keys = [*_keys(channel), f"chat:said:{cid}:{channel}", BUS]
+        values = [secrets.token_hex(4), channel, sname, msg, now, cid, len(sname) + len(msg)]
+        values += [bounds.messages, bounds.characters, int(bounds.seconds), CID_SECONDS, BUS_LENGTH]
+        epoch, seq, is_new = self._call(self._publish, keys, values)
+        if not is_new and (kept := self.since(channel, int(seq) - 1, 1)):
+            return kept[0]
+        return Message(channel, Position(epoch, int(seq)), sname, msg, now, cid)
+
+    def position(self, channel: str) -> Position:
+        values = [secrets.token_hex(4), int(self._bounds.seconds)]
+        epoch, following = self._call(self._position, _keys(channel), values)
+        return Position(epoch, int(following or 0) - 1)
+
+    def since(self, channel: str, seq: int, limit: int) -> list[Message]:
+        # Numbers begin at 0, ids of a stream at 1.
+        found = self._call(self.redis.xrange, _keys(channel)[1], f"{seq + 2}-0", "+", limit)
+        oldest = time.time() - self._bounds.seconds
+        messages = [_message(fields) for _, fields in found]
+        return [message for message in messages if message.time >= oldest]
+
+    def tell(self, notice: Notice) -> None:
+        fields = {"channel": notice.channel, "kind": notice.kind, "sname": notice.sname}
+        fields["data"] = json.dumps(notice.data)
+        self._call(self.redis.xadd, BUS, fields, maxlen=BUS_LENGTH)
+
+    def clear(self, channel: str) -> None:
+        self._call(self.redis.delete, *_keys(channel))
+        self.tell(Notice(channel, "CLEAR"))
+
+    def channels(self) -> int:
+        return len(self._call(lambda: list(self.redis.scan_iter(_keys("*")[0], count=1000))))
+
+    def follow(self) -> RedisFeed:
+        return RedisFeed(self)
+
+    def expire(self) -> None:
+        pass  # Redis does: EXPIRE
+
+    def close(self) -> None:
+        self.redis.connection_pool.disconnect()
+
+    def _call(self, fn: Any, *args: Any, **kwargs: Any) -> Any:
+        with self._calls:
+            try:
+                return fn(*args, **kwargs)
+            except (redis.RedisError, OSError) as error:
+                raise StoreDown(f"Redis: {error}") from error
+
+
+class RedisFeed:
+    """See ``Feed``: a reader of the bus, on a connection of its own."""
+
+    def __init__(self, store: RedisStore) -> None:
+        self._store = store
+        newest = store._call(store.redis.xrevrange, BUS, count=1)
+        self._last = newest[0][0] if newest else "0-0"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        pass
+
+    def __iter__(self) -> Iterator[Sequence[News]]:
+        client, block = self._store.redis, int(BLOCK_SECONDS * 1000)
+        while True:
+            try:
+                found: Any = client.xread({BUS: self._last}, count=500, block=block)
+            except (redis.RedisError, OSError) as error:
+                raise StoreDown(f"Redis: {error}") from error
+            for _, entries in found or ():
+                self._last = entries[-1][0]
+                yield [_news(fields) for _, fields in entries]
+
+
+def _news(fields: dict[str, str]) -> News:
+    if "seq" in fields:
+        return _message(fields)
+    data = json.loads(fields["data"])
+    return Notice(fields["channel"], fields["kind"], fields["sname"], data)
+
+
+def _message(fields: dict[str, str]) -> Message:
+    channel, sname, msg, cid = (fields[key] for key in ("channel", "sname", "msg", "cid"))
+    position = Position(fields["epoch"], int(fields["seq"]))
+    return Message(channel, position, sname, msg, int(fields["time"]), cid)
+
+
+def _keys(channel: str) -> tuple[str, str]:
+    """Those of the channel's hash and of its history."""
+    return f"chat:channel:{channel}", f"chat:history:{channel}"

@@ -1,0 +1,189 @@
+"""WebSocket: both directions on one connection, by wsproto.
+
+The client sends JSON objects, one in a text frame:
+
+    {"type": "subscribe", "channel": …, "sname": …, "since": …}      and "unsubscribe"
+    {"type": "publish", "channel": …, "sname": …, "msg": …, "cid": …}
+
+and gets arrays of items, as polls do. A publish is answered with an item of type "publish" when the
+message is safe, and whatever can't be done with one whose type is the status that HTTP would have.
+
+Between two messages a WebSocket has no state, so an idle one has no wsproto connection either: one
+is made when bytes come, and kept only while a frame or message is incomplete.
+Source: RFC 6455.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+
+from wsproto.connection import Connection, ConnectionType
+from wsproto.events import AcceptConnection, CloseConnection, Event, Message, Ping, TextMessage
+from wsproto.frame_protocol import CloseReason
+from wsproto.handshake import H11Handshake
+from wsproto.utilities import RemoteProtocolError
+
+import greenpump as gp
+
+from ..channel import Channel
+from ..http import HttpError, Request
+from ..message import Batch, Item, as_json
+from ..node import Node
+from ..subscriber import Subscriber
+
+MAX_MESSAGE = 16 * 1024
+"""Bytes, or characters, of one message of a client's."""
+MESSAGE_SECONDS = 20.0
+"""How long a message may take from its first byte to its last."""
+CLOSE_SECONDS = 2.0
+CHUNK = 16 * 1024
+
+Handler = Callable[["WebSocket", str | bytes], object]
+
+
+def handshake(request: Request) -> bytes:
+    """The answer to the request that begins a WebSocket. Raises HttpError."""
+    opening = H11Handshake(ConnectionType.SERVER)
+    headers = [(name.encode(), value.encode("latin-1")) for name, value in request.headers.items()]
+    try:
+        opening.initiate_upgrade_connection(headers, request.target.encode("latin-1"))
+        return opening.send(AcceptConnection())
+    except RemoteProtocolError as error:
+        upgrade = {"Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+        raise HttpError(426, f"this is not how a WebSocket begins: {error}", upgrade) from None
+    except (ValueError, LookupError) as error:
+        raise HttpError(400, f"this is not how a WebSocket begins: {error}") from None
+
+
+def _frame(event: Event) -> bytes:
+    """A frame of the server's; these depend on nothing that was said before."""
+    return Connection(ConnectionType.SERVER).send(event)
+
+
+def encode(items: Sequence[Item]) -> bytes:
+    return _frame(TextMessage(as_json(items)))
+
+
+PING = _frame(Ping())
+GOING_AWAY = _frame(CloseConnection(CloseReason.SERVICE_RESTART, "come back soon"))
+
+
+class WebSocket(Subscriber):
+    """One client. ``handle(websocket, message)`` is called with each message; it may park."""
+
+    __slots__ = ("_closing", "_handle", "_waits_for_pong")
+
+    PRESENT_SECONDS = 10.0
+
+    def __init__(self, node: Node, conn: gp.Socket, client: str, handle: Handler) -> None:
+        super().__init__(node, conn, client)
+        self._handle = handle
+        self._waits_for_pong = self._closing = False
+
+    # -- to the client -----------------------------------------------------------------------------
+
+    def write_batch(self, batch: Batch) -> None:
+        self.write(batch.encoded(encode))
+
+    def deliver(self, channel: Channel, batch: Batch) -> None:
+        self.write_batch(batch)
+
+    def say(self, **content: object) -> None:
+        """Send an item that is for this client alone. Doesn't park."""
+        self.write(_frame(TextMessage(json.dumps([content]))))
+
+    def close(self, code: int, reason: str = "") -> None:
+        """Say why it is over, and give the client a moment to agree. Doesn't park."""
+        self._part(_frame(CloseConnection(code, reason)))
+
+    def _part(self, frame: bytes) -> None:
+        self.on_end()  # nothing may follow the frame
+        self._closing = True
+        self.node.wheel.put(self, CLOSE_SECONDS)
+        self.write(frame)
+
+    def on_due(self) -> None:
+        if self._closing:
+            self.end()
+        elif self._waits_for_pong:
+            self.cut_off()
+        else:
+            self._waits_for_pong = True
+            self.node.wheel.put(self, self.node.limits.poll_seconds)
+            self.write(PING)
+
+    def on_drain(self) -> None:
+        self._part(GOING_AWAY)
+
+    # -- from the client ---------------------------------------------------------------------------
+
+    def read(self, data: bytes = b"") -> None:
+        """Handle what the client has sent, then rest. Parks while a message is incomplete."""
+        parser = Connection(ConnectionType.SERVER)
+        parts: list[str | bytes] = []
+        events = _parse(parser, parts, data)
+        while True:
+            for event in events:
+                if isinstance(event, str | bytes):
+                    self._handle(self, event)
+                elif isinstance(event, Ping):
+                    self.write(_frame(event.response()))
+                elif isinstance(event, CloseConnection):
+                    self._part(_frame(event.response()))
+                if self._closing:
+                    self.flush()
+                    self.end()
+                    return
+            if not _is_incomplete(parser):
+                self.rest(self.node.limits.poll_seconds)
+                return
+            with gp.timeout(MESSAGE_SECONDS):
+                events = []
+                while not events and _is_incomplete(parser):
+                    events = _parse(parser, parts, self._recv())
+
+    def on_readable(self) -> None:
+        data = self._recv()
+        if self._closing:
+            self.end()  # it has agreed, or hasn't understood
+        else:
+            self._waits_for_pong = False
+            self.read(data)
+
+    def _recv(self) -> bytes:
+        data = self.conn.recv(CHUNK)
+        if not data:
+            raise ConnectionResetError("the client hung up")
+        return data
+
+
+def _parse(
+    parser: Connection, parts: list[str | bytes], data: bytes
+) -> list[str | bytes | Ping | CloseConnection]:
+    """What ``data`` completes: messages, pings, or the end. ``parts`` are those of a message."""
+    found: list[str | bytes | Ping | CloseConnection] = []
+    parser.receive_data(data)
+    try:
+        for event in parser.events():
+            if isinstance(event, Message):
+                parts.append(event.data)
+                if sum(map(len, parts)) > MAX_MESSAGE:
+                    reason = f"a message is longer than {MAX_MESSAGE}"
+                    return [*found, CloseConnection(CloseReason.MESSAGE_TOO_BIG, reason)]
+                if event.message_finished:
+                    found.append(type(event.data)().join(parts))
+                    parts.clear()
+            elif isinstance(event, Ping | CloseConnection):
+                found.append(event)
+    except RemoteProtocolError as error:
+        if isinstance(error.event_hint, CloseConnection):  # with the code that says why
+            found.append(error.event_hint)
+    return found
+
+
+def _is_incomplete(parser: Connection) -> bool:
+    """Whether a frame or message has begun and not ended: wsproto knows, but has no word for it."""
+    protocol = parser._proto
+    decoder, message = protocol._frame_decoder, protocol._message_decoder
+    return bool(decoder.header or len(decoder.buffer) or message.opcode)
