@@ -80,7 +80,7 @@ class RateLimiter:
         Never while others stand in line. False for more than ``burst``. Raises ValueError for a
         negative ``n``.
         """
-        return self._try(_amount(n))
+        return self._try(n if type(n) is int and n >= 0 else _amount(n))
 
     def wait(self, n: int = 1) -> None:
         """Park until ``n`` events may happen; they are counted then.
@@ -219,19 +219,30 @@ class RateLimiter:
         return n
 
     def _try(self, n: int) -> bool:
-        now = _now()
-        woken: list[Task[Any]] = []
+        if self._limit == math.inf:
+            return True
+        now = this_hub().timers.clock()
+        woken = None
+        free = False
         with self._lock:
             if self._line:
                 woken = self._settle(now)
-            free = not self._line and (
-                self._limit == math.inf or (n <= self._burst and self._when(n) <= now)
-            )
-            if free:
-                self._begin(now)
-                self._tokens = max(0.0, self._tokens - n)  # never below, but for rounding
-        for task in woken:
-            wake(task)
+            if not self._line and n <= self._burst:
+                # ``_begin``, written out: this is what a limiter does most of the time.
+                held = self._tokens
+                if now > self._at:
+                    held += (now - self._at) * self._limit / 1e9
+                    if held > self._burst:
+                        held = float(self._burst)
+                # Near a whole token ``_when``, which is never below it by rounding, has the word.
+                free = held >= n or self._when(n) <= now
+                if free:
+                    self._tokens = held - n if held > n else 0.0
+                    if now > self._at:
+                        self._at = now
+        if woken:
+            for task in woken:
+                wake(task)
         return free
 
     def _join(self, request: _Request) -> None:

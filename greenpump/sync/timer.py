@@ -60,10 +60,10 @@ class _Clockwork(Case):
 
     __slots__ = ("__weakref__", "_lock", "_waiting", "_when")
 
-    def __init__(self, when: int) -> None:
-        self._lock = Lock()
-        self._when: int | None = when
-        self._waiting: OrderedDict[_Seat, None] | None = None  # made by the first that waits
+    # Each sets them itself: a call saved is a fifth of what setting a timer costs.
+    _lock: Lock
+    _waiting: OrderedDict[_Seat, None] | None  # made by the first that waits
+    _when: int | None
 
     def recv(self) -> float:
         """The time it was due, in seconds on the scale of ``time.monotonic``; parks until then.
@@ -82,24 +82,16 @@ class _Clockwork(Case):
         value, _ = self.proceed()
         return default if value is NOTHING else value
 
-    def _set(self, when: int | None) -> bool:
-        """Replace the time; whether there was one."""
-        receiver = None
-        seats: list[_Seat] = []
+    def _tell(self) -> None:
+        """It was set anew while somebody waits for it."""
+        now = this_hub().timers.clock()
         with self._lock:
-            before, self._when = self._when, when
-            if self._waiting and when is not None:
-                receiver = self._give_first(this_hub().timers.clock())  # it may be due already
-                seats = list(self._waiting)
-            self._tell_loops(when is None)
+            receiver = self._give_first(now)  # it may be due already
+            seats = list(self._waiting or ())
         if receiver is not None:
             wake(receiver)
         for seat in seats:
             seat.enter_anew()
-        return before is not None
-
-    def _tell_loops(self, stopped: bool) -> None:
-        """It was stopped or set anew. Under the lock."""
 
     def _taken(self, when: int, now: int) -> None:
         """``when`` has been received: set the next time. Under the lock."""
@@ -131,26 +123,29 @@ class _Clockwork(Case):
     def proceed(self) -> tuple[Any, Task[Any] | None]:
         now = this_hub().timers.clock()
         with self._lock:
+            # Those who wait are first, though their hubs may not have looked yet.
+            receiver = self._give_first(now) if self._waiting else None
             when = self._when
-            if when is None or when > now:
-                return NOTHING, None
-            self._taken(when, now)
-        return when / 1e9, None
+            if when is not None and when <= now:
+                self._taken(when, now)
+            else:
+                when = None
+        if receiver is not None:
+            wake(receiver)
+        return NOTHING if when is None else when / 1e9, None
 
     def joined(self, selection: Selection, number: int) -> _Seat:
         seat = _Seat(self, selection, number)
-        timers = selection.task.hub.timers
+        now = selection.task.hub.timers.clock()
         with self._lock:
-            given = self._give(seat, timers.clock())
-            if not given:
-                if self._waiting is None:
-                    self._waiting = OrderedDict()
-                self._waiting[seat] = None
-        if given:
-            wake(selection.task)
-            return seat
+            if self._waiting is None:
+                self._waiting = OrderedDict()
+            self._waiting[seat] = None
+            receiver = self._give_first(now)  # it may have come due since ``ready``
+        if receiver is not None:
+            wake(receiver)
         try:
-            timers.arm(seat, seat.deadline)
+            seat.enter()
         except BaseException:
             self.left(seat)  # nobody else knows of it yet
             raise
@@ -194,17 +189,18 @@ class _Seat:
             task = timer._give_first(self.selection.task.hub.timers.clock())
         if task is not None:
             wake(task)
-        self._enter()
+        self.enter()
 
     def enter_anew(self) -> None:
         """The time has changed, on any thread: have the select's hub look at it."""
         hub = self.selection.task.hub
         if hub_or_none() is hub:
-            self._enter()
+            self.enter()
         else:
-            hub.post(self._enter)
+            hub.post(self.enter)
 
-    def _enter(self) -> None:
+    def enter(self) -> None:
+        """Enter the time into the heap, if the select still waits. On its hub's thread."""
         waiting = self.timer._waiting
         if waiting is not None and self in waiting:  # once it has left, it never is
             self.selection.task.hub.timers.arm(self, self.deadline)
@@ -223,14 +219,18 @@ class Timer(_Clockwork):
     __slots__ = ()
 
     def __init__(self, seconds: float) -> None:
-        super().__init__(this_hub().timers.after(seconds))
+        self._when = this_hub().timers.after(seconds)
+        self._lock = Lock()
+        self._waiting = None
 
     def stop(self) -> bool:
         """Make it not fire; whether that came in time: nobody has received it, and nobody will.
 
         Doesn't park. Callable from any thread, any number of times.
         """
-        return self._set(None)
+        with self._lock:
+            before, self._when = self._when, None
+        return before is not None
 
     def reset(self, seconds: float) -> bool:
         """Set it anew, ``seconds`` from now, whether it runs or not; returns what ``stop`` would.
@@ -238,7 +238,12 @@ class Timer(_Clockwork):
         Who waits for it goes on waiting, for the new time. Doesn't park. Raises ValueError for a
         negative number or NaN.
         """
-        return self._set(this_hub().timers.after(seconds))
+        when = this_hub().timers.after(seconds)
+        with self._lock:
+            before, self._when = self._when, when
+        if self._waiting:
+            self._tell()
+        return before is not None
 
     def __repr__(self) -> str:
         return f"<Timer at {id(self):#x}: {self._state()}>"
@@ -261,18 +266,29 @@ class Ticker(_Clockwork):
     __slots__ = ("_period", "_stopped")
 
     def __init__(self, seconds: float) -> None:
-        first, self._period = _first_tick(seconds)
+        self._when, self._period = _first_tick(seconds)
+        self._lock = Lock()
+        self._waiting = None
         self._stopped = Event()
-        super().__init__(first)
 
     def stop(self) -> bool:
         """No more ticks, and the loops over it end; whether it ran. Doesn't park."""
-        return self._set(None)
+        with self._lock:
+            before, self._when = self._when, None
+            # Under the lock, so that of a stop and a reset at once one is the last in all respects.
+            self._stopped.set()
+        return before is not None
 
     def reset(self, seconds: float) -> bool:
         """Tick every ``seconds`` from now on; whether it ran. Doesn't park. Raises ValueError."""
-        first, self._period = _first_tick(seconds)
-        return self._set(first)
+        first, period = _first_tick(seconds)
+        with self._lock:
+            before, self._when = self._when, first
+            self._period = period
+            self._stopped.clear()
+        if self._waiting:
+            self._tell()
+        return before is not None
 
     def __iter__(self) -> Self:
         return self
@@ -286,13 +302,6 @@ class Ticker(_Clockwork):
 
     def __repr__(self) -> str:
         return f"<Ticker at {id(self):#x}: every {self._period / 1e9:g} s, {self._state()}>"
-
-    def _tell_loops(self, stopped: bool) -> None:
-        # Under the lock, so that of a stop and a reset at once one is the last in all respects.
-        if stopped:
-            self._stopped.set()
-        else:
-            self._stopped.clear()
 
     def _taken(self, when: int, now: int) -> None:
         period = self._period

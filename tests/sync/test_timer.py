@@ -142,6 +142,23 @@ def test_one_of_those_who_wait_gets_it_the_first() -> None:
     assert entries() == 0
 
 
+def test_who_comes_when_it_is_due_does_not_overtake_who_waits() -> None:
+    with virtual_clock() as clock:
+        timer = Timer(1)
+        task = gp.spawn(timer.recv)
+        wait_all_parked()
+        clock.advance(2)
+        assert timer.try_recv() is None
+        assert gp.select(timer, timeout=0) is None
+        assert task.result() == now() - 1
+        ticker = Ticker(1)
+        task = gp.spawn(ticker.recv)
+        wait_all_parked()
+        clock.advance(1)
+        late = gp.spawn(ticker.recv)
+        assert (task.result(), late.result()) == (now() - 1, now())
+
+
 @virtual_clock()
 def test_who_is_cancelled_leaves_the_time_to_the_next() -> None:
     timer = Timer(2)
@@ -206,6 +223,13 @@ def test_with_a_channel() -> None:
     assert gp.select(timer, gp.receiving(channel)) == (1, "b")
     task.join()
     assert entries() == 0
+
+
+@virtual_clock()
+def test_receiving_takes_a_timer_too() -> None:
+    timer, ticker = Timer(1), Ticker(2)
+    assert gp.select(gp.receiving(timer), gp.receiving(ticker)) == (0, now())
+    assert gp.select(gp.receiving(timer), gp.receiving(ticker)) == (1, now())
 
 
 @virtual_clock()
@@ -575,6 +599,30 @@ def test_a_timer_that_nobody_waits_for_wakes_nobody_and_is_no_hope() -> None:
     with pytest.raises(gp.Deadlock, match=r"select of <Timer at .*: stopped>"):
         timer.recv()
     assert ticker.try_recv() is None
+
+
+def test_the_end_of_the_program_cancels_it() -> None:
+    started: list[int] = []
+
+    def main() -> list[gp.Task[None]]:
+        _, there = gp.hubs()
+        return [
+            spawn_later(3600, started.append, 1),
+            gp.spawn_on(there, spawn_later, 3600.0, started.append, 2).result(),
+        ]
+
+    tasks = gp.run(main, hubs=2)
+    assert [task.cancelled for task in tasks] == [True, True]
+    assert started == []
+
+
+@virtual_clock()
+def test_it_is_among_the_tasks_that_a_report_shows() -> None:
+    task = spawn_later(60, print)
+    assert task in this_hub().live_tasks()
+    assert f"task {task.name}: not started: due in 60.000 s" in gp.dump(file=None)
+    task.cancel()
+    assert task not in this_hub().live_tasks()
 
 
 # -- hubs and threads ----------------------------------------------------------------------------
