@@ -23,10 +23,12 @@ from __future__ import annotations
 import errno
 import os
 import socket as _stdlib
+import ssl
 from collections import deque
 from contextlib import suppress
+from functools import cache
 from itertools import chain, zip_longest
-from typing import Any, Final
+from typing import Any, Final, Literal, overload
 
 from ..hub.local import this_hub
 from ..hub.scope import move_on_after, shield
@@ -37,6 +39,7 @@ from ..hub.wait import wake
 from .dns import Address, resolve
 from .naming import show
 from .socket import Socket
+from .tls.socket import SSLSocket
 
 __all__ = ["connect"]
 
@@ -46,6 +49,7 @@ ATTEMPT_DELAY: Final = 0.25
 _BIND_ADDRESS_NO_PORT = 24  # linux/in.h; CPython has no name for it before 3.12
 
 
+@overload
 def connect(
     addr: Any,
     timeout: float | None = None,
@@ -53,6 +57,33 @@ def connect(
     source: Any = None,
     family: int = 0,
     nodelay: bool = True,
+    tls: Literal[False] | None = None,
+    server_hostname: None = None,
+) -> Socket: ...
+
+
+@overload
+def connect(
+    addr: Any,
+    timeout: float | None = None,
+    *,
+    source: Any = None,
+    family: int = 0,
+    nodelay: bool = True,
+    tls: ssl.SSLContext | Literal[True],
+    server_hostname: str | None = None,
+) -> SSLSocket: ...
+
+
+def connect(
+    addr: Any,
+    timeout: float | None = None,
+    *,
+    source: Any = None,
+    family: int = 0,
+    nodelay: bool = True,
+    tls: ssl.SSLContext | bool | None = None,
+    server_hostname: str | None = None,
 ) -> Socket:
     """Connect a stream socket to ``addr`` and return it. Parks.
 
@@ -63,41 +94,79 @@ def connect(
     from, in the same forms, port 0 for any. ``family`` (AF_INET, AF_INET6) restricts a name to its
     addresses of that family. ``nodelay`` sets TCP_NODELAY: small writes leave at once.
 
+    ``tls`` is a context for a TLS connection, whose handshake is then done, within ``timeout``,
+    too; True means ``ssl.create_default_context()``, which trusts what the system trusts (made
+    once, when first asked for). ``server_hostname`` is whom the certificate must be for and whom to
+    ask for (SNI), by default the host of ``addr``.
+
     Raises TimeoutError that names ``addr`` and what was tried; the address's own OSError
     (ConnectionRefusedError, ...) when there was one address; when all of several failed an OSError
     with the last one's errno whose message lists them all; socket.gaierror when there is no such
-    name; TypeError, ValueError, Cancelled. Source: RFC 8305, socket.create_connection, Go's
-    net.Dialer.
+    name; ssl.SSLError (SSLCertVerificationError, ...) that names the address; TypeError,
+    ValueError, Cancelled. Source: RFC 8305, socket.create_connection, Go's net.Dialer.
     """
+    context = _context(tls, server_hostname)
+    if context is not None and server_hostname is None and isinstance(addr, tuple) and addr:
+        server_hostname = addr[0].decode("ascii") if isinstance(addr[0], bytes) else addr[0]
     race = _Race()
     with move_on_after(timeout) as limit:
-        if isinstance(addr, (str, bytes, os.PathLike)):
-            return _attempt(_stdlib.AF_UNIX, 0, os.fspath(addr), source, False)
-        if not isinstance(addr, tuple) or len(addr) not in (2, 4):
-            raise TypeError(
-                "connect needs (host, port), or the path of a unix socket as str or bytes, "
-                f"not {addr!r}"
-            )
-        targets = _targets(addr, family)
-        if source is None:
-            origins: dict[int, Any] = {}
-        else:
-            origins = _origins(source)
-            targets = [target for target in targets if target[0] in origins]
-            if not targets:
-                raise OSError(
-                    errno.EAFNOSUPPORT,
-                    f"{show(addr)} has no address of the source's family ({show(source)})",
-                )
-        if len(targets) == 1:
-            target_family, _, proto, _, sockaddr = targets[0]
-            origin = origins.get(target_family)
-            return _attempt(target_family, proto, sockaddr, origin, nodelay)
-        return race.run(addr, targets, origins, nodelay)
+        sock = _connect_plain(addr, race, source, family, nodelay)
+        if context is None:
+            return sock
+        race.secures = True
+        try:
+            return SSLSocket._create(sock, context=context, server_hostname=server_hostname)
+        except BaseException:
+            sock.close()
+            raise
     raise TimeoutError(
         errno.ETIMEDOUT,
         f"no connection to {show(addr)} within {limit.seconds} s{race.told()}",
     )
+
+
+def _context(tls: Any, server_hostname: str | None) -> ssl.SSLContext | None:
+    if tls is None or tls is False:
+        if server_hostname is not None:
+            raise ValueError("server_hostname is for TLS: say tls=True or tls=context, too")
+        return None
+    if tls is True:
+        return _default_context()
+    if not isinstance(tls, ssl.SSLContext):
+        raise TypeError(f"connect needs an ssl.SSLContext or True for tls, not {tls!r}")
+    return tls
+
+
+@cache
+def _default_context() -> ssl.SSLContext:
+    return ssl.create_default_context()
+
+
+def _connect_plain(addr: Any, race: _Race, source: Any, family: int, nodelay: bool) -> Socket:
+    """Over TCP or a unix socket, without a time limit of its own."""
+    if isinstance(addr, (str, bytes, os.PathLike)):
+        return _attempt(_stdlib.AF_UNIX, 0, os.fspath(addr), source, False)
+    if not isinstance(addr, tuple) or len(addr) not in (2, 4):
+        raise TypeError(
+            "connect needs (host, port), or the path of a unix socket as str or bytes, "
+            f"not {addr!r}"
+        )
+    targets = _targets(addr, family)
+    if source is None:
+        origins: dict[int, Any] = {}
+    else:
+        origins = _origins(source)
+        targets = [target for target in targets if target[0] in origins]
+        if not targets:
+            raise OSError(
+                errno.EAFNOSUPPORT,
+                f"{show(addr)} has no address of the source's family ({show(source)})",
+            )
+    if len(targets) == 1:
+        target_family, _, proto, _, sockaddr = targets[0]
+        origin = origins.get(target_family)
+        return _attempt(target_family, proto, sockaddr, origin, nodelay)
+    return race.run(addr, targets, origins, nodelay)
 
 
 def _targets(addr: tuple[Any, ...], family: int) -> list[Address]:
@@ -166,9 +235,10 @@ def _naming(error: OSError, sockaddr: Any, origin: Any) -> OSError:
 class _Race:
     """Attempts that overlap. They report to the task that began them, all on one hub."""
 
-    __slots__ = ("_errors", "_live", "_reports", "_waiting", "_what")
+    __slots__ = ("_errors", "_live", "_reports", "_waiting", "_what", "secures")
 
     def __init__(self) -> None:
+        self.secures = False
         self._errors: list[tuple[Any, OSError]] = []
         self._live: dict[Task[None], Any] = {}
         self._reports: deque[tuple[Task[None], Socket | BaseException]] = deque()
@@ -203,6 +273,8 @@ class _Race:
 
     def told(self) -> str:
         """What became of the attempts so far, for people."""
+        if self.secures:
+            return ": connected, but the TLS handshake was not done"
         if not self._errors:
             return ""
         return ": " + "; ".join(

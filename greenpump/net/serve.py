@@ -25,6 +25,7 @@ import errno
 import logging
 import os
 import socket as _stdlib
+import ssl
 from collections.abc import Callable
 from typing import Any, Final, Literal
 
@@ -40,6 +41,7 @@ from .listen import listen
 from .naming import show
 from .prefork import supervise
 from .socket import Socket
+from .tls.served import Secured
 
 __all__ = ["serve"]
 
@@ -80,6 +82,8 @@ def serve(
     hubs: Count = 1,
     processes: Count = 1,
     limit: int | None = None,
+    tls: ssl.SSLContext | None = None,
+    handshake_timeout: float = 10.0,
     grace: float = 10.0,
 ) -> None:
     """Listen on ``addr`` and run ``handler(conn, peer)`` in a task for each connection. Parks.
@@ -92,6 +96,11 @@ def serve(
 
     ``limit`` is how many connections may be open at once; further ones wait in the backlog. Hubs
     and processes get equal shares of it.
+
+    ``tls`` is a context with the server's certificate: ``conn`` is an ``SSLSocket`` then, its
+    handshake done. That is done in the connection's own task, in ``handshake_timeout`` seconds, so
+    a slow or hostile client delays nobody (but it counts for ``limit`` meanwhile); one that fails
+    is closed without calling the handler, and the log (``greenpump.serve``) says so at level INFO.
 
     It ends when its task is cancelled, by Ctrl-C in the main task, or when the listener is closed:
     no more connections are accepted, and handlers have ``grace`` seconds to end before they are
@@ -115,7 +124,12 @@ def serve(
         raise TypeError(f"serve needs handler(conn, peer), not {handler!r}")
     if limit is not None and limit < 1:
         raise ValueError(f"limit must be at least 1 or None: {limit}")
-    this_hub().timers.after(grace)  # raises for what is no time
+    for seconds in (grace, handshake_timeout):
+        this_hub().timers.after(seconds)  # raises for what is no time
+    if tls is not None:
+        if not isinstance(tls, ssl.SSLContext):
+            raise TypeError(f"serve needs an ssl.SSLContext for tls, not {tls!r}")
+        handler = Secured(handler, tls, handshake_timeout)
     n_hubs = _count("hubs", hubs, auto=FREE_THREADED)
     n_processes = _count("processes", processes, auto=not FREE_THREADED)
     path: _Path | None = None
