@@ -1,0 +1,646 @@
+"""SSLSocket: the stdlib's interface over a Socket's waiting."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import greenpump as gp
+from greenpump.errors import Cancelled, DelimiterNotFound, IncompleteRead
+from greenpump.hub.hub import Hub
+from greenpump.hub.local import this_hub
+from greenpump.hub.scope import move_on_after
+from greenpump.hub.spawning import spawn
+from greenpump.net.listen import listen, socketpair
+from greenpump.net.socket import Socket
+from greenpump.net.tls import SSLContext, SSLSocket, wrap_socket
+from greenpump.testing import virtual_clock, wait_all_parked
+from tests.net.tls.certificates import Certificates
+
+Pair = Callable[..., tuple[SSLSocket, SSLSocket]]
+VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
+MEGABYTES = 3_000_000
+
+
+def only(context: ssl.SSLContext, version: ssl.TLSVersion) -> ssl.SSLContext:
+    context.minimum_version = context.maximum_version = version
+    return context
+
+
+# -- the connection ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_what_it_tells_of_the_connection(
+    pair: Pair, certificates: Certificates, version: ssl.TLSVersion
+) -> None:
+    server = certificates.server()
+    server.set_alpn_protocols(["h2", "http/1.1"])
+    client = only(certificates.client(), version)
+    client.set_alpn_protocols(["http/1.1"])
+    a, b = pair(client=client, server=server)
+    assert isinstance(a, Socket)
+    assert isinstance(a, ssl.SSLSocket)
+    assert a.version() == b.version() == version.name.replace("_", ".")
+    assert a.selected_alpn_protocol() == b.selected_alpn_protocol() == "http/1.1"
+    assert a.cipher() == b.cipher()
+    assert a.getpeercert()["subject"] == ((("commonName", "localhost"),),)  # type: ignore[index]
+    assert b.getpeercert() is None
+    assert (a.server_side, b.server_side, a.server_hostname) == (False, True, "localhost")
+    assert a.context is client
+    if version is ssl.TLSVersion.TLSv1_2:
+        assert a.get_channel_binding() == b.get_channel_binding() is not None
+    assert a.compression() is None
+    assert b.shared_ciphers()
+    assert a.pending() == 0
+
+
+def test_sni_chooses_the_certificate(pair: Pair, certificates: Certificates) -> None:
+    asked: list[Any] = []
+    other = certificates.server("other.example")
+    server = certificates.server()
+
+    def choose(conn: ssl.SSLSocket, name: str, context: ssl.SSLContext) -> None:
+        asked.append((type(conn), name))
+        gp.yield_now()  # a look-up that parks
+        if name == "other.example":
+            conn.context = other
+
+    server.sni_callback = choose  # type: ignore[assignment]
+    a, _ = pair(server=server, server_hostname="other.example")
+    assert asked == [(SSLSocket, "other.example")]
+    assert a.getpeercert()["subject"] == ((("commonName", "other.example"),),)  # type: ignore[index]
+
+
+def test_client_certificates(pair: Pair, certificates: Certificates) -> None:
+    server = certificates.server()
+    server.verify_mode = ssl.CERT_REQUIRED
+    client = certificates.client()
+    client.load_cert_chain(*certificates.issue("someone"))
+    a, b = pair(client=client, server=server)
+    a.sendall(b"hello")
+    assert b.recv(10) == b"hello"
+    assert b.getpeercert()["subject"] == ((("commonName", "someone"),),)  # type: ignore[index]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_session_is_used_again(
+    pair: Pair, certificates: Certificates, version: ssl.TLSVersion
+) -> None:
+    server, client = certificates.server(), only(certificates.client(), version)
+    a, b = pair(client=client, server=server)
+    b.sendall(b"x")
+    assert a.recv(1) == b"x"  # with TLS 1.3 the ticket comes before it
+    assert not a.session_reused
+    again, _ = pair(client=client, server=server, session=a.session)
+    assert again.session_reused
+
+
+def test_a_certificate_nobody_vouches_for(certificates: Certificates) -> None:
+    listener = listen(("127.0.0.1", 0))
+    address = listener.getsockname()
+
+    def accept() -> None:
+        conn, _ = listener.accept()
+        with pytest.raises(ssl.SSLError, match=r"UNKNOWN_CA.*: handshake with 127\.0\.0\.1:"):
+            wrap_socket(conn, certificates.server(), server_side=True)
+        assert conn.fileno() == -1
+
+    server = spawn(accept)
+    with pytest.raises(
+        ssl.SSLCertVerificationError, match=f"handshake with 127.0.0.1:{address[1]}"
+    ):
+        gp.connect(address, tls=True)
+    server.result()
+    listener.close()
+
+
+def test_it_is_made_only_by_wrapping(certificates: Certificates) -> None:
+    with pytest.raises(TypeError, match="wrap_socket"):
+        SSLSocket()
+    a, b = socketpair()
+    with a, b:
+        with pytest.raises(ValueError, match="check_hostname requires server_hostname"):
+            wrap_socket(a, certificates.client())
+        with pytest.raises(ValueError, match="client mode"):
+            wrap_socket(a, certificates.server(), server_side=True, server_hostname="x")
+        a.setblocking(False)
+        with pytest.raises(ValueError, match="do_handshake_on_connect"):
+            wrap_socket(a, certificates.client(), server_hostname="localhost")
+    one, other = socketpair(type=socket.SOCK_DGRAM)
+    with one, other, pytest.raises(NotImplementedError, match="stream"):
+        wrap_socket(one, certificates.client(), server_hostname="localhost")
+
+
+def test_connect_and_accept_of_the_object(certificates: Certificates) -> None:
+    context = SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificates.issue("localhost", "127.0.0.1"))
+    with context.wrap_socket(listen(("127.0.0.1", 0)), server_side=True) as listener:
+        accepting = spawn(listener.accept)
+        client = wrap_socket(Socket(), certificates.client(), server_hostname="localhost")
+        with client:
+            client.connect(listener.getsockname())
+            server, peer = accepting.result()
+            with server:
+                assert peer == client.getsockname()
+                server.sendall(b"hello")
+                assert client.recv(10) == b"hello"
+                with pytest.raises(ValueError, match="already-connected"):
+                    client.connect(listener.getsockname())
+
+
+def test_plain_data_of_a_dead_connection_does_not_pass_for_tls(certificates: Certificates) -> None:
+    with listen(("127.0.0.1", 0)) as listener:
+        client = socket.create_connection(listener.getsockname())
+        conn, _ = listener.accept()
+        client.sendall(b"in plain")
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        client.close()
+        with pytest.raises(OSError):
+            wrap_socket(conn, certificates.server(), server_side=True)
+        assert conn.fileno() == -1
+
+
+# -- bytes ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_both_ways_at_once(pair: Pair, certificates: Certificates, version: ssl.TLSVersion) -> None:
+    a, b = pair(client=only(certificates.client(), version))
+    data = os.urandom(1000) * (MEGABYTES // 1000)
+    sending = [spawn(a.sendall, data), spawn(b.sendall, data)]
+    receiving = [spawn(a.recv_exactly, len(data)), spawn(b.recv_exactly, len(data))]
+    assert [task.result() == data for task in receiving] == [True, True]
+    for task in sending:
+        task.join()
+
+
+def test_several_writers_and_readers_lose_nothing(pair: Pair) -> None:
+    a, b = pair()
+    sizes = [1, 100, 16384, 16385, 100_000]
+    writers = [spawn(a.sendall, bytes([65 + n]) * size) for n, size in enumerate(sizes)]
+    got: list[bytes] = []
+
+    def read() -> None:
+        while data := b.recv(5000):
+            got.append(data)
+
+    readers = [spawn(read) for _ in range(3)]
+    for task in writers:
+        task.join()
+    a.shutdown(socket.SHUT_WR)
+    for task in readers:
+        task.join()
+    everything = b"".join(got)
+    assert [everything.count(bytes([65 + n])) for n in range(len(sizes))] == sizes
+
+
+def test_a_small_buffer_gets_a_record_bit_by_bit(pair: Pair, hub: Hub) -> None:
+    a, b = pair()
+    a.sendall(b"abcdefgh")
+    assert b.recv(3) == b"abc"
+    assert b.pending() == 5
+    polls = hub.polls
+    buffer = bytearray(4)
+    assert b.recv_into(buffer) == 4
+    assert bytes(buffer) == b"defg"
+    assert b.recv_into(buffer, 2) == 1
+    assert hub.polls == polls
+    assert b.pending() == 0
+    assert b.recv(0) == b""
+    with pytest.raises(ValueError, match="negative"):
+        b.recv(-1)
+
+
+def test_records_that_came_together_are_pending(pair: Pair) -> None:
+    a, b = pair()
+    a.sendall(b"one")
+    a.sendall(b"two")
+    assert b.recv(100) == b"one"
+    assert b.pending() == 3
+    assert b.read(100) == b"two"
+
+
+def test_every_buffer_and_nothing(pair: Pair) -> None:
+    a, b = pair()
+    a.sendall(memoryview(b"ab"))
+    a.sendall(bytearray(b"cd"))
+    a.sendall(b"")
+    assert a.send(b"") == 0
+    assert a.write(b"ef") == 2
+    assert b.recv_exactly(6) == b"abcdef"
+    with pytest.raises(TypeError):
+        a.sendall("text")
+
+
+def test_exactly_and_until(pair: Pair) -> None:
+    a, b = pair()
+    a.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\nbody")
+    assert b.recv_until(b"\r\n") == b"GET / HTTP/1.1\r\n"
+    assert b.pending() == 15
+    assert b.recv_until(b"\r\n\r\n") == b"Host: x\r\n\r\n"
+    assert b.recv(2) == b"bo"
+    assert b.recv_exactly(2) == b"dy"
+    a.sendall(b"0123456789")
+    with pytest.raises(DelimiterNotFound) as told:
+        b.recv_until(b"\n", 8)
+    assert told.value.partial == b"01234567"
+    a.close()
+    with pytest.raises(IncompleteRead) as ended:
+        b.recv_until(b"\n")
+    assert ended.value.partial == b"89"
+    with pytest.raises(IncompleteRead):
+        b.recv_exactly(1)
+
+
+def test_files(pair: Pair, tmp_path: Any) -> None:
+    a, b = pair()
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * 50_000 + b"end")
+    with path.open("rb") as file:
+        sending = spawn(a.sendfile, file, 10)
+        assert b.recv_exactly(49_993)[-3:] == b"end"
+        assert sending.result() == 49_993
+    with a.makefile("rwb") as near, b.makefile("rb") as far:
+        near.write(b"line\nrest")
+        near.flush()
+        assert far.readline() == b"line\n"
+    assert isinstance(far, io.BufferedReader)
+
+
+# -- waiting -------------------------------------------------------------------------------------
+
+
+def test_timeouts_hold_for_whole_calls(pair: Pair) -> None:
+    a, b = pair()
+    with virtual_clock() as clock:
+        b.settimeout(5)
+        reading = spawn(b.recv_exactly, 3)
+        wait_all_parked()
+        for piece in (b"a", b"b"):
+            clock.advance(2)
+            a.sendall(piece)
+            wait_all_parked()
+        assert not reading.done
+        clock.advance(2)
+        with pytest.raises(TimeoutError, match="timed out"):
+            reading.result()
+
+
+def test_a_deadline_ends_all_who_wait(pair: Pair) -> None:
+    a, b = pair()
+    readers = [spawn(b.recv, 10) for _ in range(3)]
+    wait_all_parked()
+    b.set_deadline(time.monotonic() - 1)
+    for reader in readers:
+        with pytest.raises(TimeoutError):
+            reader.result()
+    b.set_deadline(None)
+    a.sendall(b"still")
+    assert b.recv(10) == b"still"
+
+
+def test_a_cancelled_reader_loses_nothing(pair: Pair) -> None:
+    a, b = pair()
+    reader = spawn(b.recv, 10)
+    wait_all_parked()
+    reader.cancel()
+    wait_all_parked()
+    assert isinstance(reader.exception(), Cancelled)
+    a.sendall(b"here")
+    assert b.recv(10) == b"here"
+
+
+def test_a_cancelled_writer_leaves_the_stream_in_order(pair: Pair) -> None:
+    a, b = pair()
+    data = os.urandom(MEGABYTES)
+    with move_on_after() as scope:
+        writer = spawn(a.sendall, data)
+        wait_all_parked()
+        writer.cancel()
+        wait_all_parked()
+        assert writer.done
+    assert not scope.expired
+    last = spawn(a.sendall, b"the last words")
+    got = bytearray()
+    while not got.endswith(b"the last words"):
+        got += b.recv(65536)
+    last.join()
+    body = bytes(got[: -len(b"the last words")])
+    assert body == data[: len(body)]
+    assert 0 < len(body) < len(data)
+
+
+def test_a_parked_writer_keeps_no_reader_out(pair: Pair) -> None:
+    a, b = pair()
+    writer = spawn(a.sendall, bytes(MEGABYTES))
+    wait_all_parked()
+    assert not writer.done
+    b.sendall(b"meanwhile")
+    assert a.recv(100) == b"meanwhile"
+    assert len(b.recv_exactly(MEGABYTES)) == MEGABYTES
+    writer.join()
+
+
+def test_non_blocking_mode(pair: Pair) -> None:
+    a, b = pair()
+    b.setblocking(False)
+    with pytest.raises(ssl.SSLWantReadError):
+        b.recv(10)
+    a.sendall(b"one")
+    a.sendall(b"two")
+    assert b.recv(10) == b"onetwo"  # select could not tell of the second any more
+    a.setblocking(False)
+    piece = os.urandom(16384)
+    sent = 0
+    with contextlib.suppress(ssl.SSLWantWriteError):
+        while True:
+            sent += a.send(piece)
+    with pytest.raises(ssl.SSLWantWriteError):
+        a.send(piece)
+    b.setblocking(True)
+    assert b.recv_exactly(sent) == piece * (sent // len(piece))
+    assert a.send(piece) == len(piece)  # the one that was told to try again
+    assert b.recv_exactly(len(piece)) == piece
+    a.setblocking(True)
+    a.sendall(b"and no more than that")
+    assert b.recv(100) == b"and no more than that"
+
+
+def test_a_handshake_in_steps(certificates: Certificates) -> None:
+    near, far = socketpair()
+    near.setblocking(False)
+    far.setblocking(False)
+    a = wrap_socket(
+        near, certificates.client(), server_hostname="localhost", do_handshake_on_connect=False
+    )
+    b = wrap_socket(far, certificates.server(), server_side=True, do_handshake_on_connect=False)
+    with a, b:
+        left = [a, b]
+        for conn in (a, b, a, b, a, b):
+            try:
+                conn.do_handshake()
+            except ssl.SSLWantReadError:
+                continue
+            if conn in left:
+                left.remove(conn)
+        assert left == []
+        assert a.version() == b.version() == "TLSv1.3"
+
+
+def test_the_handshake_is_done_when_needed(certificates: Certificates) -> None:
+    near, far = socketpair()
+    b = wrap_socket(far, certificates.server(), server_side=True, do_handshake_on_connect=False)
+    reader = spawn(b.recv, 10)
+    writer = spawn(b.sendall, b"from both at once")
+    with wrap_socket(near, certificates.client(), server_hostname="localhost") as a, b:
+        a.sendall(b"hello")
+        assert reader.result() == b"hello"
+        assert a.recv_exactly(17) == b"from both at once"
+        writer.join()
+
+
+# -- the end -------------------------------------------------------------------------------------
+
+
+def test_close_says_farewell(pair: Pair) -> None:
+    a, b = pair(suppress_ragged_eofs=False)
+    a.sendall(b"last")
+    a.close()
+    assert [b.recv(10), b.recv(10), b.recv(10)] == [b"last", b"", b""]
+
+
+def cut(a: SSLSocket, b: SSLSocket) -> None:
+    """End the connection under TLS."""
+    b.sendall(b"x")
+    assert a.recv(1) == b"x"  # the tickets, too: what was not read would make it a reset
+    os.close(a.detach())
+
+
+def test_a_cut_connection(pair: Pair) -> None:
+    a, b = pair(suppress_ragged_eofs=False)
+    cut(a, b)
+    for _ in range(2):
+        with pytest.raises(ssl.SSLEOFError):
+            b.recv(10)
+    a, b = pair()
+    cut(a, b)
+    assert [b.recv(10), b.recv(10)] == [b"", b""]
+    assert b.recv_into(bytearray(3)) == 0
+
+
+def test_after_shutdown_the_other_direction_works(pair: Pair) -> None:
+    a, b = pair()
+    a.shutdown(socket.SHUT_WR)
+    assert b.recv(10) == b""
+    b.sendall(b"answer")
+    assert a.recv(10) == b"answer"
+    with pytest.raises(BrokenPipeError):
+        a.send(b"more")
+    b.close()
+    assert a.recv(10) == b""
+
+
+def test_unwrap_and_wrap_again(pair: Pair, certificates: Certificates) -> None:
+    a, b = pair()
+
+    def other() -> Any:
+        assert b.recv(10) == b""
+        b.unwrap()
+        b.sendall(b"in plain")
+        return wrap_socket(b, certificates.server(), server_side=True)
+
+    server = spawn(other)
+    assert a.unwrap() is a
+    assert a.version() is None
+    assert a.recv_exactly(8) == b"in plain"
+    with pytest.raises(ValueError, match="No SSL wrapper"):
+        a.unwrap()
+    with pytest.raises(ValueError, match="unwrapped"):
+        a.read()
+    again = wrap_socket(a, certificates.client(), server_hostname="localhost")
+    with again, server.result() as conn:
+        conn.sendall(b"over TLS")
+        assert again.recv(10) == b"over TLS"
+
+
+def test_plain_bytes_right_behind_the_farewell(pair: Pair) -> None:
+    a, b = pair()
+    unwrapping = spawn(b.unwrap)
+    wait_all_parked()
+    a.unwrap()
+    a.sendall(b"first\nsecond")
+    assert unwrapping.result() is b
+    assert b.recv_until(b"\n") == b"first\n"
+    assert b.recv(10) == b"second"
+
+
+def test_unwrap_ends_a_reader(pair: Pair) -> None:
+    a, b = pair()
+    reader = spawn(a.recv, 10)
+    wait_all_parked()
+    unwrapping = spawn(a.unwrap)
+    wait_all_parked()
+    assert b.recv(10) == b""
+    b.unwrap()
+    assert reader.result() == b""
+    unwrapping.result()
+
+
+def test_closing_wakes_who_waits(pair: Pair) -> None:
+    a, _ = pair()
+    tasks = [spawn(a.recv, 10), spawn(a.recv, 10), spawn(a.sendall, bytes(MEGABYTES))]
+    wait_all_parked()
+    a.close()
+    for task in tasks:
+        with pytest.raises(OSError):
+            task.result()
+    with pytest.raises(OSError):
+        a.recv(1)
+
+
+def test_abort(pair: Pair) -> None:
+    a, b = pair(suppress_ragged_eofs=False)
+    a.abort()
+    with pytest.raises(OSError):
+        b.recv(10)
+
+
+def test_a_long_close(pair: Pair) -> None:
+    a, b = pair()
+    closing = spawn(a.close, linger=60)
+    assert b.recv(10) == b""
+    b.close()
+    closing.join()
+    assert a.fileno() == -1
+
+
+# -- what TLS can't do ----------------------------------------------------------------------------
+
+
+def test_what_is_refused(pair: Pair, certificates: Certificates) -> None:
+    a, _ = pair()
+    for call in (
+        a.dup,
+        lambda: a.recvmsg(1),
+        lambda: a.sendmsg([b"x"]),
+        lambda: a.recvmsg_into([]),
+    ):
+        with pytest.raises(NotImplementedError):
+            call()
+    refused: list[Callable[[], Any]] = [
+        lambda: a.recvfrom(1),
+        lambda: a.recvfrom_into(bytearray(1)),
+        lambda: a.sendto(b"x", ("127.0.0.1", 1)),
+        lambda: a.recv(1, socket.MSG_PEEK),
+        lambda: a.recv_into(bytearray(1), 1, socket.MSG_PEEK),
+        lambda: a.send(b"x", socket.MSG_OOB),
+        lambda: a.sendall(b"x", socket.MSG_OOB),
+    ]
+    for each in refused:
+        with pytest.raises(ValueError, match="not allowed"):
+            each()
+    with pytest.raises(NotImplementedError, match="unwrap"):
+        wrap_socket(a, certificates.client(), server_hostname="localhost")
+
+
+# -- without a task -------------------------------------------------------------------------------
+
+
+def test_detached_until_plaintext_comes(pair: Pair, hub: Hub) -> None:
+    a, b = pair()
+    seen: list[bytes] = []
+    b.detach_until_readable(lambda conn: seen.append(conn.recv(100)))
+    wait_all_parked()
+    assert hub.live_tasks() == []
+    assert b.detached
+    a.sendall(b"hello")
+    wait_all_parked()
+    assert seen == [b"hello"]
+
+
+def test_a_part_of_a_record_is_not_readable(pair: Pair, hub: Hub) -> None:
+    a, b = pair()
+    seen: list[bytes] = []
+    record = _record(a, b"hello")
+    raw = socket.socket(fileno=os.dup(a.fileno()))
+    b.detach_until_readable(lambda conn: seen.append(conn.recv(100)))
+    raw.sendall(record[:7])
+    wait_all_parked()
+    assert (seen, hub.live_tasks()) == ([], [])
+    raw.sendall(record[7:])
+    wait_all_parked()
+    assert seen == [b"hello"]
+    raw.close()
+
+
+def _record(conn: SSLSocket, data: bytes) -> bytes:
+    """The record of ``data``, not sent."""
+    conn._sslobj.write(data)
+    return conn._outgoing.read()
+
+
+@pytest.mark.parametrize("end", [False, True])
+def test_what_was_decrypted_already_counts(pair: Pair, end: bool) -> None:
+    a, b = pair()
+    a.sendall(b"abc")
+    assert b.recv(1) == b"a"
+    if end:
+        assert b.recv(2) == b"bc"
+        a.close()
+    seen: list[bytes] = []
+    b.detach_until_readable(lambda conn: seen.append(conn.recv(100)))
+    wait_all_parked()
+    assert seen == [b"" if end else b"bc"]
+
+
+def test_detaching_needs_nobody_who_receives(pair: Pair) -> None:
+    a, b = pair()
+    reader = spawn(b.recv, 10)
+    wait_all_parked()
+    with pytest.raises(RuntimeError, match="waits to receive"):
+        b.detach_until_readable(print)
+    a.sendall(b"x")
+    reader.join()
+    with pytest.raises(TypeError, match="callable"):
+        b.detach_until_readable(3)  # type: ignore[arg-type]
+
+
+# -- threads --------------------------------------------------------------------------------------
+
+
+def test_reader_and_writer_of_different_hubs(pair: Pair) -> None:
+    a, b = pair()
+    data = os.urandom(1000) * (MEGABYTES // 1000)
+    got: list[bytes] = []
+
+    def read() -> None:
+        try:
+            got.append(b.recv_exactly(len(data)))
+        finally:
+            this_hub().close()
+
+    def write() -> None:
+        try:
+            b.sendall(data)
+        finally:
+            this_hub().close()
+
+    threads = [threading.Thread(target=read), threading.Thread(target=write)]
+    for thread in threads:
+        thread.start()
+    sending = spawn(a.sendall, data)
+    assert a.recv_exactly(len(data)) == data
+    sending.join()
+    offloaded = gp.offload(lambda: [thread.join() for thread in threads])
+    assert offloaded == [None, None]
+    assert got == [data]
