@@ -141,6 +141,9 @@ def failing(n):
 
 for _ in range(20):
     tasks = [gp.spawn(failing, n) for n in range(6)]
+    for _ in range(4):
+        gp.yield_now()
+        gc.collect()  # while they stand in the middle of it; see AT_EVERY_ALLOCATION
     for n, task in enumerate(tasks):
         error = task.exception()
         assert isinstance(error, KeyError) and error.__cause__.args == (n,)
