@@ -12,9 +12,7 @@ import asyncio
 import threading
 
 import greenpump as gp
-from greenpump.interop.awaiting import wait_for_task
-from greenpump.interop.coroutines import run_coroutine
-from greenpump.interop.executor import TaskExecutor
+from greenpump.interop import TaskExecutor, run_coroutine, wait_for_task
 
 
 async def add(a: int, b: int) -> int:

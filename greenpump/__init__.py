@@ -3,6 +3,7 @@
 Write servers and clients as if every call blocked; each thread's hub runs thousands of tasks.
 """
 
+from . import process
 from .debug.dump import dump, dump_on_signal
 from .debug.stats import HubStats, Stats, stats
 from .debug.watchdog import Hold, Watchdog, watchdog
@@ -18,6 +19,11 @@ from .errors import (
     PartialRead,
     TaskCancelled,
 )
+from .files.offloaded import File
+from .files.opening import from_fd, pipe
+from .files.opening import open as open  # as ``map`` below
+from .files.stream import Stream
+from .files.text import TextStream
 from .hub.hub import Hub
 from .hub.report import excepthook
 from .hub.scope import Scope, move_on_after, shield, timeout
@@ -30,7 +36,7 @@ from .net.listen import listen, raise_nofile_limit, socketpair
 from .net.serve import serve
 from .net.socket import Socket
 from .offload import offload
-from .signals import signals
+from .signals import SignalChannel, signals
 from .sync.barrier import Barrier
 from .sync.cases import CLOSED, readable, receiving, sending, writable
 from .sync.channel import Channel
@@ -65,6 +71,7 @@ __all__ = [
     "DelimiterNotFound",
     "Empty",
     "Event",
+    "File",
     "Full",
     "GreenpumpError",
     "Group",
@@ -87,12 +94,15 @@ __all__ = [
     "Scope",
     "Semaphore",
     "ShutDown",
+    "SignalChannel",
     "Singleflight",
     "Socket",
     "Stats",
+    "Stream",
     "Task",
     "TaskCancelled",
     "TaskStatus",
+    "TextStream",
     "Ticker",
     "Timer",
     "WaitGroup",
@@ -105,6 +115,7 @@ __all__ = [
     "dump",
     "dump_on_signal",
     "excepthook",
+    "from_fd",
     "hubs",
     "imap",
     "imap_unordered",
@@ -112,6 +123,8 @@ __all__ = [
     "move_on_after",
     "offload",
     "once_value",
+    "pipe",
+    "process",
     "raise_nofile_limit",
     "readable",
     "receiving",

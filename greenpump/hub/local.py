@@ -10,6 +10,8 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from greenlet import getcurrent
+
 if TYPE_CHECKING:
     from .hub import Hub
 
@@ -32,7 +34,13 @@ def this_hub() -> Hub:
     try:
         return local.hub
     except AttributeError:
-        return maker[0]()
+        pass
+    task = getattr(getcurrent(), "task", None)
+    if task is not None and task.glet is None:
+        # It unwinds, as its thread ends: its hub, which says so, and not another one.
+        hub: Hub = task.hub
+        return hub
+    return maker[0]()
 
 
 def hub_or_none() -> Hub | None:

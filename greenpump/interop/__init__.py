@@ -12,3 +12,9 @@ a task wants a blocking call        ``offload(fn, arg)``
 asked in that thread. When it has ended, HubError says so. In a thread of asyncio's nothing of
 greenpump may wait, since the event loop would wait with it: there one awaits.
 """
+
+from .awaiting import wait_for_task
+from .coroutines import run_coroutine
+from .executor import TaskExecutor
+
+__all__ = ["TaskExecutor", "run_coroutine", "wait_for_task"]

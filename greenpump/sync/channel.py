@@ -355,9 +355,10 @@ class Channel(Generic[T]):
                 message = value
                 break
         if buffer:
+            first = buffer.popleft()  # before the append: ``len`` is never more than the capacity
             if sender is not None:
                 buffer.append(message)
-            message = buffer.popleft()
+            message = first
         return message, sender
 
     # -- waiting ---------------------------------------------------------------------------------

@@ -68,3 +68,26 @@ def test_a_thread_that_ends_leaves_nothing(close: bool) -> None:
     assert [ref() for ref in refs] == [None] * len(refs)
     assert len(unwound) == 1
     assert unwound != [threading.get_ident()]
+
+
+def test_a_clean_up_as_its_thread_ends_makes_no_second_hub(hub: Hub) -> None:
+    said: list[str] = []
+
+    def sleeper() -> None:
+        try:
+            gp.sleep(60)
+        finally:
+            try:
+                gp.sleep(0.001)
+            except gp.HubError as error:
+                said.append(str(error))
+
+    def body() -> None:
+        gp.spawn(sleeper)
+        gp.yield_now()
+
+    in_thread(body)
+    gc.collect()
+    assert hubs == [hub]
+    assert len(said) == 1
+    assert "has ended" in said[0]
