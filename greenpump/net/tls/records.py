@@ -32,9 +32,12 @@ Invariants
    to take it: ``_answer`` sends what goes at once, and leaves the rest to whose turn it is, or to a
    task of its own. Only past ``ANSWERS`` bytes does it wait, so that a peer who asks and never
    reads costs no more memory than that.
-5. ``_ahead``: asking OpenSSL may give something without the kernel's help. ``_rest`` is what was
-   decrypted and not yet delivered (and after ``unwrap`` what followed in plain); it goes first.
-6. An end or a fatal error of the receiving side stays: ``_end``.
+5. ``_ahead`` is False only while nothing can be received without the kernel's help: the handshake
+   is done, OpenSSL has used up what there was, and no end has come. ``_rest`` is what was decrypted
+   and not yet delivered (and after ``unwrap`` what followed in plain); it goes first. An end or a
+   fatal error stays: ``_end``.
+6. ``_open`` is True only while a send may go straight to OpenSSL: the handshake is done, nothing is
+   owed, and no farewell was said. The hot paths ask for no more than these two.
 """
 
 from __future__ import annotations
@@ -80,6 +83,7 @@ class Records(Socket):
         "_end",
         "_incoming",
         "_lock",
+        "_open",
         "_outgoing",
         "_owed",
         "_receiving",
@@ -102,8 +106,8 @@ class Records(Socket):
         self._sending = Turn("send")
         self._unsent = b""
         self._owed = 0
-        self._ahead = bool(incoming.pending)
-        self._done = self._shut = False
+        self._ahead = True
+        self._open = self._done = self._shut = False
         self._end = None
         self._sslobj = sslobj
 
@@ -145,6 +149,7 @@ class Records(Socket):
                         raise self._naming(stopped, "handshake")
                     self._ahead = self._incoming.pending > 0
                     self._done = True
+                    self._open = not self._shut
                     return
                 self._flush(until, name)
                 try:
@@ -217,7 +222,7 @@ class Records(Socket):
         try:
             if self._rest:
                 return self._deliver(size, buffer)
-            if self._ahead or self._end is not None:
+            if self._ahead:
                 self._charge(self._pollable)
                 data = self._ask(size, buffer, None)
                 if data is not None:
@@ -244,7 +249,7 @@ class Records(Socket):
         if end is None:
             data = None
             with self._lock:
-                sslobj = self._engine()
+                sslobj = self._sslobj or self._engine()
                 incoming = self._incoming
                 if came:
                     incoming.write(came)
@@ -258,12 +263,13 @@ class Records(Socket):
                         data = got = sslobj.read(size, buffer)
                     self._ahead = incoming.pending > 0 or (got == size and sslobj.pending() > 0)
                     if not got:
-                        self._end = True
+                        self._ahead = self._end = True
                 except ssl.SSLWantReadError:
                     self._ahead = False
                 except ssl.SSLZeroReturnError:
-                    self._end = end = True
+                    self._ahead = self._end = end = True
                 except ssl.SSLError as error:
+                    self._ahead = True
                     self._end = end = error
             if self._outgoing.pending:
                 self._answer()
@@ -300,6 +306,7 @@ class Records(Socket):
                     return True  # who receives is told again
                 if data is not None:
                     self._rest = data
+                    self._ahead = True
                     return True
             if not ask_kernel:
                 return False
@@ -323,8 +330,6 @@ class Records(Socket):
         if not sending.try_take():
             self._take_turn(sending, WRITE, until, name)
         try:
-            if type(data) is bytes and 0 < len(data) <= RECORD and not (self._unsent or self._owed):
-                return self._ship(self._seal(data, until, name), until, len(data))
             with memoryview(data) as view, view.cast("B") as whole:
                 return self._encrypt_view(whole, until, name, everything)
         finally:
@@ -336,6 +341,7 @@ class Records(Socket):
         if self._unsent:
             self._ship(b"", until, self._owed)
         done, self._owed = min(self._owed, len(whole)), 0
+        self._open = True
         if done and not everything:
             return done
         while done < len(whole):
@@ -354,7 +360,7 @@ class Records(Socket):
         while True:
             with self._lock:
                 try:
-                    self._engine().write(data)
+                    (self._sslobj or self._engine()).write(data)
                     return self._outgoing.read()
                 except ssl.SSLWantReadError:
                     pass  # the peer has begun another handshake: TLS 1.2
@@ -384,12 +390,13 @@ class Records(Socket):
                 sent = Socket.send(self, records)
             else:
                 sent = self._write(_send, until, records)
-            while sent < len(records):
+            while sent != len(records):
                 self._unsent = records = records[sent:]
                 self._pollable.filled()
                 sent = self._write(_send, until, records)
         except BlockingIOError:
             self._owed = taken
+            self._open = not taken
             raise _would_block(WRITE) from None
         self._unsent = b""
         return taken
@@ -450,11 +457,18 @@ class Records(Socket):
 
     # -- the end ---------------------------------------------------------------------------------
 
+    def _drop_tls(self) -> None:
+        """Be a plain socket from now on."""
+        self._sslobj = None
+        self._ahead = True
+        self._open = False
+
     def _farewell(self) -> None:
         """Tell the peer that nothing more comes (close_notify), if that goes at once."""
         if self._sslobj is None or not self._done or self._shut:
             return
         self._shut = True
+        self._open = False
         if isinstance(self._end, BaseException):
             return
         with self._lock:

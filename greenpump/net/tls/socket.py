@@ -41,7 +41,7 @@ from ...hub.timers import FAR
 from ..base import BaseSocket
 from ..socket import Socket
 from ..streams import LOOK
-from .records import Records
+from .records import CHUNK, RECORD, Records
 
 __all__ = ["SSLSocket"]
 
@@ -112,7 +112,7 @@ class SSLSocket(Records, _Plain, ssl.SSLSocket):
         _C.setblocking(self, False)  # detach may have handed it out in blocking mode
         self._context = context
         self._session = session
-        self._sslobj = None
+        self._drop_tls()
         self._rest = b""
         self.server_side = server_side
         self.server_hostname = context._encode_hostname(server_hostname)
@@ -203,7 +203,7 @@ class SSLSocket(Records, _Plain, ssl.SSLSocket):
             try:
                 self.do_handshake()
             except (OSError, ValueError):
-                self._sslobj = None
+                self._drop_tls()
                 raise
 
     def connect_ex(self, address: Any, /) -> int:
@@ -247,18 +247,40 @@ class SSLSocket(Records, _Plain, ssl.SSLSocket):
         An end without the peer's farewell is an end, too, unless ``suppress_ragged_eofs`` is off:
         ssl.SSLEOFError then. Raises TimeoutError, ssl.SSLError, OSError, ValueError for flags.
         """
+        if (
+            self._ahead
+            or self._limits is not None
+            or flags
+            or type(bufsize) is not int
+            or bufsize < 1
+        ):
+            return self._recv_slowly(bufsize, flags)
+        receiving = self._receiving
+        try:
+            receiving.free.pop()  # try_take, written out
+        except IndexError:
+            return self._recv_slowly(bufsize, flags)
+        try:
+            came = Socket.recv(self, CHUNK)
+            size = len(came)
+            data: bytes | None = self._ask(size if 0 < size < bufsize else bufsize, None, came)
+        finally:
+            receiving.give()
+        return self._recv_slowly(bufsize, flags) if data is None else data
+
+    def _recv_slowly(self, bufsize: int, flags: int) -> bytes:
+        """recv where something is at hand, with a time limit, or where another task receives."""
         if self._sslobj is None:
             return self._deliver(bufsize, None) if self._rest else Socket.recv(self, bufsize, flags)
         if flags:
             raise _no_flags("recv")
         limits = self._limits
         until = FAR if limits is None else self._until(READ, "recv")
-        if type(bufsize) is not int or bufsize < 1:
-            bufsize = index(bufsize)
-            if bufsize < 0:
-                raise ValueError("size should not be negative")
-            if not bufsize:
-                return b""
+        bufsize = index(bufsize)
+        if bufsize < 0:
+            raise ValueError("size should not be negative")
+        if not bufsize:
+            return b""
         data: bytes = self._decrypt(bufsize, None, until, "recv")
         if limits is not None and limits.timeout == 0:
             return self._and_more(data, bufsize)
@@ -346,6 +368,7 @@ class SSLSocket(Records, _Plain, ssl.SSLSocket):
             at = found.find(delimiter, begin)
             if at >= 0:
                 self._rest = bytes(found[at + len(delimiter) :]) + self._rest
+                self._ahead = True
                 return bytes(found[: at + len(delimiter)])
         raise DelimiterNotFound(
             f"no {delimiter!r} within {limit} bytes on fd {self.fileno()}", bytes(found)
@@ -364,6 +387,31 @@ class SSLSocket(Records, _Plain, ssl.SSLSocket):
 
     def sendall(self, data: Any, flags: int = 0) -> None:
         """Send all of ``data``; parks as often as it takes. A timeout limits the whole call."""
+        if (
+            not self._open
+            or self._unsent
+            or self._limits is not None
+            or flags
+            or type(data) is not bytes
+            or not 0 < len(data) <= RECORD
+        ):
+            self._sendall_slowly(data, flags)
+            return
+        sending = self._sending
+        try:
+            sending.free.pop()  # try_take, written out
+        except IndexError:
+            self._sendall_slowly(data, flags)
+            return
+        try:
+            self._ship(self._seal(data, FAR, "sendall"), FAR, 0)
+        finally:
+            sending.give()
+            if self._outgoing.pending:
+                self._answer()
+
+    def _sendall_slowly(self, data: Any, flags: int) -> None:
+        """sendall of what is no single record, with a time limit, or where another task sends."""
         if self._sslobj is None:
             Socket.sendall(self, data, flags)
             return
@@ -410,7 +458,7 @@ class SSLSocket(Records, _Plain, ssl.SSLSocket):
                 self._receiving.give()
         self._flush(until, "unwrap")
         with self._lock:
-            self._sslobj = None
+            self._drop_tls()
             self._rest = self._incoming.read()
         return self
 
@@ -433,19 +481,19 @@ class SSLSocket(Records, _Plain, ssl.SSLSocket):
 
     def abort(self) -> None:
         """As ``Socket.abort``: no farewell."""
-        self._sslobj = None
+        self._drop_tls()
         super().abort()
 
     def detach(self) -> int:
         """Give the fd away, in the middle of TLS if need be: OpenSSL's state is lost."""
-        self._sslobj = None
+        self._drop_tls()
         return super().detach()
 
     def _real_close(self, *args: Any) -> None:
         try:
             self._farewell()
         finally:
-            self._sslobj = None
+            self._drop_tls()
             super()._real_close(*args)
 
     # -- without a task --------------------------------------------------------------------------

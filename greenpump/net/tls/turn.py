@@ -6,11 +6,14 @@ in a direction, and the others that want to stand in line, first come, first ser
 
 Invariants
 ----------
-1. All changes are made under ``_lock``; nobody parks or wakes while holding it.
-2. ``give`` hands the turn over without freeing it: ``_heir`` has it from then on, so nobody
-   overtakes the line. An heir that a wait unwinds with an error passes it on.
-3. A deadline or a cancel takes a task out of the line (``abandon``), unless it is the heir
-   already.
+1. ``free`` holds one token while it is nobody's turn. Who pops the token has the turn: a deque's
+   ``pop`` and ``append`` are atomic, with and without the GIL. The hot paths do that themselves.
+2. All else changes under ``_lock``; nobody parks or wakes while holding it.
+3. ``give`` hands the turn over without freeing it, so nobody overtakes the line: ``_heir`` has it
+   from then on. An heir that a wait unwinds with an error passes it on.
+4. Nobody waits for a turn that is free: who comes enters the line first and tries the token
+   afterwards; who gives returns the token first and looks at the line afterwards.
+5. A deadline or a cancel takes a task out of the line (``abandon``), unless it is the heir already.
 
 Rejected: a threading.Lock (it blocks the thread); ``sync``'s Mutex (``net`` must not know it); one
 turn for both directions (a parked reader would keep the writers out).
@@ -18,7 +21,7 @@ turn for both directions (a parked reader would keep the writers out).
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from threading import Lock
 from typing import Any
 
@@ -32,22 +35,22 @@ __all__ = ["Turn"]
 class Turn:
     """One direction's line, usable from any hub. ``verb`` is for people: ``"receive"``."""
 
-    __slots__ = ("_heir", "_line", "_lock", "_taken", "_verb")
+    __slots__ = ("_heir", "_lock", "_verb", "free", "line")
 
     def __init__(self, verb: str) -> None:
         self._verb = verb
         self._lock = Lock()
-        self._taken = False
-        self._line: OrderedDict[Task[Any], None] | None = None  # most connections never have one
         self._heir: Task[Any] | None = None
+        self.free: deque[None] = deque((None,), 1)
+        self.line: OrderedDict[Task[Any], None] | None = None  # most connections never have one
 
     def try_take(self) -> bool:
         """Take the turn if it is free; whether it was. Doesn't park."""
-        with self._lock:
-            if self._taken:
-                return False
-            self._taken = True
-            return True
+        try:
+            self.free.pop()
+        except IndexError:
+            return False
+        return True
 
     def take(self, deadline: int) -> bool:
         """Take the turn; parks while another has it. False when ``deadline`` (ns) passed first.
@@ -57,12 +60,12 @@ class Turn:
         hub = this_hub()
         task = hub.prepare()
         with self._lock:
-            if not self._taken:
-                self._taken = True
+            if self.line is None:
+                self.line = OrderedDict()
+            self.line[task] = None
+            if len(self.line) == 1 and self.try_take():
+                del self.line[task]
                 return True
-            if self._line is None:
-                self._line = OrderedDict()
-            self._line[task] = None
         try:
             woken = hub.wait(task, self, deadline)
         except BaseException:
@@ -76,20 +79,23 @@ class Turn:
 
     def give(self) -> None:
         """The turn is the next one's in line. Doesn't park."""
-        with self._lock:
-            if self._line:
-                self._heir = heir = self._line.popitem(False)[0]
-            else:
-                self._taken = False
-                self._heir = None
+        if not self.line:
+            self.free.append(None)
+            if not self.line or not self.try_take():
                 return
+        with self._lock:
+            if not self.line:
+                self._heir = None
+                self.free.append(None)  # they have gone meanwhile
+                return
+            self._heir = heir = self.line.popitem(False)[0]
         wake(heir)
 
     def abandon(self, task: Task[Any]) -> bool:
         with self._lock:
-            if self._line is None or task not in self._line:
+            if self.line is None or task not in self.line:
                 return False
-            del self._line[task]
+            del self.line[task]
             return True
 
     def reason(self, task: Task[Any]) -> str:

@@ -23,8 +23,6 @@ from greenpump.net.tls import SSLSocket
 from greenpump.testing import virtual_clock, wait_all_parked
 from tests.net.tls.certificates import Certificates
 
-LINGER_RESET = b"\1\0\0\0\0\0\0\0"
-
 
 def echo(conn: SSLSocket, peer: Any) -> None:
     while data := conn.recv(4096):
@@ -138,7 +136,8 @@ def spoil_by_reset(sock: Socket) -> None:
 
 def spoil_by_end(sock: Socket) -> None:
     sock.shutdown(socket.SHUT_WR)
-    assert sock.recv(100) == b""
+    while sock.recv(100):  # an alert
+        pass
 
 
 def spoil_by_half_an_end(sock: Socket) -> None:
@@ -227,7 +226,9 @@ def test_noise_in_the_middle(start: Start, seed: int) -> None:
 
 def test_connect_says_whom_it_could_not_trust(start: Start) -> None:
     server = start()
-    with pytest.raises(ssl.SSLCertVerificationError, match="127.0.0.1, port|127.0.0.1:"):
+    with pytest.raises(
+        ssl.SSLCertVerificationError, match=f"handshake with 127.0.0.1:{server.address[1]}"
+    ):
         connect(server.address, tls=True)
     with pytest.raises(ssl.SSLCertVerificationError, match="example"):
         server.connect(server_hostname="example.com")
