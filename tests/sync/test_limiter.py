@@ -6,6 +6,8 @@ import math
 import random
 import threading
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -32,10 +34,19 @@ def nobody_stands_in(limiter: RateLimiter) -> bool:
     return not limiter._line and not limiter._waiting and limiter._queued == 0
 
 
+@contextmanager
+def whole_seconds() -> Iterator[None]:
+    """A virtual clock that starts at a whole second, so that the sums of the tests are exact."""
+    with virtual_clock() as clock:
+        while odd := -this_hub().timers.clock() % 10**9:
+            clock.advance(odd / 1e9)
+        yield
+
+
 # -- one after the other -------------------------------------------------------------------------
 
 
-@virtual_clock()
+@whole_seconds()
 def test_it_starts_full_and_fills_at_the_limit() -> None:
     limiter = RateLimiter(10, burst=3)
     assert [limiter.allow() for _ in range(4)] == [True, True, True, False]
@@ -49,7 +60,7 @@ def test_it_starts_full_and_fills_at_the_limit() -> None:
     assert [limiter.allow(4), limiter.allow(3), limiter.allow()] == [False, True, False]
 
 
-@virtual_clock()
+@whole_seconds()
 def test_asking_in_vain_costs_nothing() -> None:
     limiter = RateLimiter(1)
     limiter.wait()
@@ -60,7 +71,7 @@ def test_asking_in_vain_costs_nothing() -> None:
     assert limiter.allow()
 
 
-@virtual_clock()
+@whole_seconds()
 def test_wait_parks_until_the_tokens_are_there() -> None:
     start = now()
     limiter = RateLimiter(4, burst=2)
@@ -74,7 +85,7 @@ def test_wait_parks_until_the_tokens_are_there() -> None:
 
 
 @pytest.mark.parametrize("limit", [3, 7, 0.1, 1e6, 12345.678])
-@virtual_clock()
+@whole_seconds()
 def test_it_never_drifts(limit: float) -> None:
     limiter = RateLimiter(limit, burst=1)
     start = when_served(limiter)
@@ -86,7 +97,7 @@ def test_it_never_drifts(limit: float) -> None:
     assert now() - start == pytest.approx(1999 / limit, rel=1e-9, abs=1e-5)
 
 
-@virtual_clock()
+@whole_seconds()
 def test_who_wants_more_is_not_overtaken() -> None:
     start = now()
     limiter = RateLimiter(1, burst=5)
@@ -99,7 +110,7 @@ def test_who_wants_more_is_not_overtaken() -> None:
     assert nobody_stands_in(limiter)
 
 
-@virtual_clock()
+@whole_seconds()
 def test_tokens() -> None:
     limiter = RateLimiter(2, burst=4)
     assert limiter.tokens == 4
@@ -116,7 +127,7 @@ def test_tokens() -> None:
     assert [each.delay() for each in reservations] == [0, 0]
 
 
-@virtual_clock()
+@whole_seconds()
 def test_infinity_lets_everything_pass() -> None:
     limiter = RateLimiter(math.inf)
     assert limiter.allow(10**9)
@@ -127,7 +138,7 @@ def test_infinity_lets_everything_pass() -> None:
     assert [limiter.allow(), limiter.allow()] == [True, False]
 
 
-@virtual_clock()
+@whole_seconds()
 def test_a_limit_of_nothing_gives_the_burst_and_waits_for_a_better_one() -> None:
     limiter = RateLimiter(0, burst=2)
     limiter.wait(2)
@@ -144,7 +155,7 @@ def test_a_limit_of_nothing_gives_the_burst_and_waits_for_a_better_one() -> None
     assert task.result() == start + 2
 
 
-@virtual_clock()
+@whole_seconds()
 def test_with_a_limit_of_nothing_waiting_is_a_deadlock() -> None:
     limiter = RateLimiter(0)
     limiter.wait()
@@ -200,7 +211,7 @@ def test_it_says_what_it_is() -> None:
 
 
 @pytest.mark.parametrize("victim", [0, 1, 2])
-@virtual_clock()
+@whole_seconds()
 def test_who_gives_up_costs_those_behind_nothing(victim: int) -> None:
     start = now()
     limiter = RateLimiter(1, burst=4)
@@ -214,7 +225,7 @@ def test_who_gives_up_costs_those_behind_nothing(victim: int) -> None:
     assert nobody_stands_in(limiter)
 
 
-@virtual_clock()
+@whole_seconds()
 def test_who_gives_up_late_leaves_what_has_gathered_to_the_next() -> None:
     start = now()
     limiter = RateLimiter(1, burst=10)
@@ -227,7 +238,7 @@ def test_who_gives_up_late_leaves_what_has_gathered_to_the_next() -> None:
     assert limiter.tokens == 0
 
 
-@virtual_clock()
+@whole_seconds()
 def test_a_time_limit_at_the_very_moment_takes_the_tokens_or_leaves_them() -> None:
     limiter = RateLimiter(1)
     limiter.wait()
@@ -241,7 +252,7 @@ class Unwound(Exception):
     pass
 
 
-@virtual_clock()
+@whole_seconds()
 def test_who_unwinds_with_his_tokens_gives_them_back() -> None:
     # As when a signal handler raises in the scheduler, just before the task goes on.
     limiter = RateLimiter(1)
@@ -298,7 +309,7 @@ def test_who_never_has_to_wait_lets_the_others_run() -> None:
     task.join()
 
 
-@virtual_clock()
+@whole_seconds()
 def test_twenty_thousand_cancelled_waits_leave_nothing() -> None:
     limiter = RateLimiter(1)
     limiter.wait()
@@ -323,7 +334,7 @@ def scoped_wait(limiter: RateLimiter) -> None:
 # -- reservations --------------------------------------------------------------------------------
 
 
-@virtual_clock()
+@whole_seconds()
 def test_a_reservation_says_when() -> None:
     limiter = RateLimiter(2, burst=2)
     delays = [limiter.reserve().delay() for _ in range(5)]
@@ -337,7 +348,7 @@ def test_a_reservation_says_when() -> None:
     assert not limiter.allow()
 
 
-@virtual_clock()
+@whole_seconds()
 def test_a_reservation_that_is_cancelled_moves_the_others_up() -> None:
     start = now()
     limiter = RateLimiter(1, burst=3)
@@ -358,7 +369,7 @@ def test_a_reservation_that_is_cancelled_moves_the_others_up() -> None:
     assert third_behind.delay() == 1
 
 
-@virtual_clock()
+@whole_seconds()
 def test_reservations_need_nobody_to_come_due() -> None:
     limiter = RateLimiter(1, burst=1)
     limiter.wait()
@@ -382,7 +393,7 @@ def test_ten_thousand_reservations_are_made_and_dropped_in_no_time() -> None:
 # -- changes -------------------------------------------------------------------------------------
 
 
-@virtual_clock()
+@whole_seconds()
 def test_those_in_line_go_by_the_new_limit() -> None:
     start = now()
     limiter = RateLimiter(1)
@@ -396,7 +407,7 @@ def test_those_in_line_go_by_the_new_limit() -> None:
     assert [round(task.result() - start, 6) for task in tasks] == [1, 3.503, 3.513, 3.523]
 
 
-@virtual_clock()
+@whole_seconds()
 def test_those_in_line_get_what_they_asked_for_though_the_burst_is_less_now() -> None:
     start = now()
     limiter = RateLimiter(1, burst=5)
