@@ -130,8 +130,8 @@ class Interrupts:
         """Give the signal handling back as it was, where it is still ours. Twice does no harm."""
         try:
             now = signal.set_wakeup_fd(-1)
-        except ValueError:
-            pass  # not in the main thread
+        except (ValueError, AttributeError):
+            pass  # not in the main thread; or the interpreter exits, and ``signal`` is gone
         else:
             signal.set_wakeup_fd(self._before if now == self._wakeup_fd else now)
             if signal.getsignal(signal.SIGINT) == self.on_sigint:
