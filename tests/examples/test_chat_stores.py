@@ -84,7 +84,7 @@ def test_messages_are_numbered_and_kept(url: str) -> None:
         kept = [store.publish("room", "ann", text, "") for text in "abc"]
         assert [each.position for each in kept] == [Position(start.epoch, n) for n in range(3)]
         assert store.position("room") == Position(start.epoch, 2)
-        assert store.since("room", -1, 10) == kept
+        assert store.since("room", -1, 10) == store.since("room", -9, 10) == kept
         assert store.since("room", 0, 10) == kept[1:]
         assert store.since("room", -1, 2) == kept[:2]
         assert store.since("room", 2, 10) == store.since("room", 2**53, 10) == []
@@ -210,7 +210,7 @@ def test_what_is_kept_outlives_the_program(url: str) -> None:
     with opened(url) as store:
         kept = [store.publish("room", "ann", text, text) for text in "abc"]
     with opened(url) as store:
-        assert store.since("room", -1, 10) == kept
+        assert store.since("room", -1, 10) == store.since("room", -9, 10) == kept
         assert store.publish("room", "ann", "a", "a") == kept[0]
         assert store.publish("room", "ann", "d", "d").position == Position(
             kept[0].position.epoch, 3

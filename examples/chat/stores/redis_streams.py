@@ -132,7 +132,9 @@ class RedisStore:
 
     def since(self, channel: str, seq: int, limit: int) -> list[Message]:
         # Numbers begin at 0, ids of a stream at 1.
-        found = self._call(self.redis.xrange, _keys(channel)[1], f"{seq + 2}-0", "+", limit)
+        found = self._call(
+            self.redis.xrange, _keys(channel)[1], f"{max(seq, -1) + 2}-0", "+", limit
+        )
         oldest = time.time() - self._bounds.seconds
         messages = [_message(fields) for _, fields in found]
         return [message for message in messages if message.time >= oldest]
