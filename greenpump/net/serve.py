@@ -45,7 +45,7 @@ from .tls.served import Secured
 
 __all__ = ["serve"]
 
-Handler = Callable[[Socket, Any], object]
+Handler = Callable[[Any, Any], object]  # of a Socket, or of an SSLSocket with ``tls``
 Count = int | Literal["auto"]
 
 _EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))

@@ -423,15 +423,13 @@ class Records(Socket):
                 if self._done and self._outgoing.pending > ANSWERS:
                     self._flush(FAR, "send")
                 return
-            try:
-                self._push()
-                left = self._unsent
-            finally:
-                self._sending.give()
-            if left:
-                task = spawn(self._answer_later)
+            self._push()
+            if self._unsent:
+                # With the turn: until all is gone nobody else sends.
+                task = spawn(self._push_rest)
                 task.name = f"TLS answers on fd {self.fileno()}"
                 return
+            self._sending.give()
 
     def _push(self) -> None:
         """One attempt to send, which doesn't park. By the task whose turn it is."""
@@ -445,15 +443,16 @@ class Records(Socket):
         else:
             self._unsent = self._unsent[sent:]
 
-    def _answer_later(self) -> None:
+    def _push_rest(self) -> None:
+        """The task that sees to what an answer left over. It has the turn."""
         try:
-            self._take_turn(self._sending, WRITE, FAR, "send")
-            try:
-                self._ship(self._said(), FAR, self._owed)
-            finally:
-                self._sending.give()
+            self._ship(self._said(), FAR, self._owed)
         except OSError:
             pass  # as above
+        finally:
+            self._sending.give()
+            if self._outgoing.pending and self._sslobj is not None:
+                self._answer()
 
     # -- the end ---------------------------------------------------------------------------------
 

@@ -208,16 +208,24 @@ def test_noise_in_the_middle(start: Start, seed: int) -> None:
         for each in pumps:
             each.join()
 
-    task = spawn(between)
-    try:
-        with connect(middle.getsockname(), timeout=20, tls=server.certificates.client()) as client:
-            client.settimeout(0.2)
-            for size in (1, 100, 5000, 40_000):
-                client.sendall(bytes(size))
-                assert client.recv_exactly(size) == bytes(size)
-    except (OSError, EOFError):
-        pass
-    task.join()
+    def talk() -> None:
+        try:
+            with connect(middle.getsockname(), 1, tls=server.certificates.client()) as client:
+                client.settimeout(1)
+                for size in (1, 100, 5000, 40_000):
+                    client.sendall(bytes(size))
+                    assert client.recv_exactly(size) == bytes(size)
+        except (OSError, EOFError):
+            pass
+
+    with virtual_clock() as clock:
+        task = spawn(between)
+        talking = spawn(talk)
+        while not talking.done:
+            wait_all_parked()
+            clock.advance(1)
+        talking.result()
+        task.join()
     middle.close()
     with server.connect() as client:
         client.sendall(b"well")
