@@ -49,9 +49,9 @@ class Condition(Waiters[bool]):
         super().__init__()
         self._mutex = Mutex() if mutex is None else mutex
 
-    def acquire(self, timeout: float | None = None) -> bool:
+    def acquire(self, *, timeout: float | None = None) -> bool:
         """The mutex's ``acquire``."""
-        return self._mutex.acquire(timeout)
+        return self._mutex.acquire(timeout=timeout)
 
     def release(self) -> None:
         """The mutex's ``release``."""

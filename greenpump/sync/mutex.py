@@ -47,7 +47,7 @@ class Mutex(Waiters[bool]):
         super().__init__()
         self._free: deque[None] = deque((None,), 1)
 
-    def acquire(self, timeout: float | None = None) -> bool:
+    def acquire(self, *, timeout: float | None = None) -> bool:
         """Lock it; parks while it is locked. False when ``timeout`` seconds passed first.
 
         Raises Cancelled, in which case it isn't locked, and ValueError for a negative timeout.

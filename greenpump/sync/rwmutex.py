@@ -50,14 +50,14 @@ class RWMutex(Waiters[Want]):
         """``with rw.write():`` parks while anybody reads or writes. Raises Cancelled."""
         return Writing(self)
 
-    def acquire_read(self, timeout: float | None = None) -> bool:
+    def acquire_read(self, *, timeout: float | None = None) -> bool:
         """Begin to read; parks while somebody writes or waits to. False after ``timeout`` seconds.
 
         Raises Cancelled, in which case it was not acquired, and ValueError for a negative timeout.
         """
         return self.try_acquire_read() or self._wait("read", timeout) is not None
 
-    def acquire_write(self, timeout: float | None = None) -> bool:
+    def acquire_write(self, *, timeout: float | None = None) -> bool:
         """Begin to write; parks while anybody reads or writes. False after ``timeout`` seconds.
 
         Raises Cancelled, in which case it was not acquired, and ValueError for a negative timeout.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from threading import BrokenBarrierError
@@ -282,7 +283,7 @@ class Theirs:
         self.threads[op] = threading.Thread(target=thread)
         self.threads[op].start()
         while self.barrier.n_waiting == before and op not in self.answers:
-            pass
+            os.sched_yield()
 
     def settle(self, ops: set[int]) -> None:
         """Wait until those have an answer which have one on the other side."""
@@ -407,7 +408,7 @@ def test_a_broken_party_in_a_closing_hub_frees_the_others() -> None:
         wait_all_parked()
         here.set()
         while barrier.n_waiting < 2:
-            pass
+            os.sched_yield()
         this_hub().close()
 
     thread = threading.Thread(target=leave)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import random
 import sys
 import threading
@@ -296,7 +297,7 @@ def test_if_an_error_unwinds_the_notified_the_next_one_is_notified() -> None:
         wait_all_parked()
         seen.set()
         while len(condition._line) < 2:
-            pass
+            os.sched_yield()
         with condition._lock:
             assert condition._grant() is task  # notified, but it never goes on:
         this_hub().close()
@@ -320,30 +321,34 @@ class Theirs:
     def __init__(self) -> None:
         self.condition = threading.Condition(threading.Lock())
         self.woken = 0
+        self.one_woke = threading.Semaphore(0)
         self.threads: list[threading.Thread] = []
 
     def wait(self) -> None:
+        holds = threading.Event()
+
         def thread() -> None:
             with self.condition:
+                holds.set()
                 self.condition.wait()
-                self.woken += 1
+            self.one_woke.release()
 
         self.threads.append(threading.Thread(target=thread))
-        before = self.waiting()
         self.threads[-1].start()
-        while self.waiting() == before:
-            pass
+        holds.wait(LONG)
+        self.waiting()  # once this has the lock, the thread waits
 
     def waiting(self) -> int:
         with self.condition:
             return len(self.condition._waiters)  # type: ignore[attr-defined]
 
     def notify(self, n: int) -> None:
-        expected = self.woken + min(n, self.waiting())
+        notified = min(n, self.waiting())
         with self.condition:
             self.condition.notify(n)
-        while self.woken != expected:
-            pass
+        for _ in range(notified):
+            assert self.one_woke.acquire(timeout=LONG)
+        self.woken += notified
 
 
 @settings(max_examples=25)

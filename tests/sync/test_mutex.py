@@ -96,6 +96,14 @@ def test_who_acquires_it_twice_waits_for_itself() -> None:
     assert is_free(mutex)
 
 
+@pytest.mark.parametrize("blocking", [True, False])
+def test_threadings_acquire_with_a_flag_is_refused(blocking: bool) -> None:
+    mutex = Mutex()
+    with pytest.raises(TypeError):
+        mutex.acquire(blocking)  # type: ignore[call-arg]
+    assert is_free(mutex)
+
+
 def test_who_releases_and_acquires_again_at_once_stands_behind_those_that_wait() -> None:
     mutex, order = Mutex(), []
 
@@ -334,7 +342,7 @@ def test_a_storm_of_cancels_and_deadlines_loses_no_token(seed: int) -> None:
         got = 0
         for n in range(200):
             with gp.move_on_after(chance.choice([0.00005, 0.0002, None])):
-                if guarded.mutex.acquire(chance.choice([0.0001, None])):
+                if guarded.mutex.acquire(timeout=chance.choice([0.0001, None])):
                     try:
                         with gp.shield():
                             guarded.add(gp.yield_now if n % 2 else int)

@@ -219,11 +219,11 @@ def test_two_hubs_with_cancels_and_deadlines(seed: int) -> None:
             rest = shielded_yield if n % 2 else int
             with gp.move_on_after(chance.choice([0.00005, 0.0005, None])):
                 if chance.random() < 0.3:
-                    if rw.acquire_write(chance.choice([0.0001, None])):
+                    if rw.acquire_write(timeout=chance.choice([0.0001, None])):
                         book.write(rest)
                         written += 1
                         rw.release_write()
-                elif rw.acquire_read(chance.choice([0.0001, None])):
+                elif rw.acquire_read(timeout=chance.choice([0.0001, None])):
                     book.read(rest)
                     rw.release_read()
         return written
