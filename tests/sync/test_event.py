@@ -20,12 +20,13 @@ import greenpump as gp
 from greenpump.hub.hub import Hub
 from greenpump.hub.local import hub_or_none, this_hub
 from greenpump.hub.task import Task, new_task
+from greenpump.sync.event import Seat
 from greenpump.testing import virtual_clock, wait_all_parked
 
 LONG = 30.0
 
 
-class CountingDict(dict[Task[Any], bool]):
+class CountingDict(dict[Task[Any] | Seat, bool]):
     """Counts what is asked of it."""
 
     operations = 0
