@@ -68,7 +68,7 @@ def run(workload: Workload, args: argparse.Namespace, command: str) -> int:
         for case in cases
     ]
     head["load_average"] = {"before": before, "after": machine.load_average()}
-    verdicts = summary.verdicts(results, workload.metrics[0])
+    verdicts = summary.verdicts(results, workload.metrics)
     write(args.out, workload, head, results, verdicts)
     return 1 if any(peer.status == "failed" for case in results for peer in case.peers) else 0
 
@@ -90,8 +90,10 @@ def write(
             {
                 "case": verdict.case,
                 "peer": verdict.target.peer,
+                "metric": verdict.metric.key,
                 "at_most": verdict.target.at_most,
-                "ratio": vars(verdict.ratio) if verdict.ratio else None,
+                # A ratio to the peer; greenpump's own figure where the peer is "".
+                "measured": vars(verdict.measured) if verdict.measured else None,
                 "outcome": verdict.outcome,
             }
             for verdict in verdicts

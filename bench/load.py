@@ -1,4 +1,4 @@
-"""The load generator (`c/loadgen.c`): closed-loop echo connections, every byte verified."""
+"""The load generator (`c/loadgen.c`): closed-loop echoes over TCP, UDP or TLS, all verified."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from bench.build import binary
@@ -28,9 +29,19 @@ class Load:
     pids: Sequence[int] = ()
     """The servers whose CPU time is read when the measured interval starts and stops."""
     cpu: int | None = None
+    storm: bool = False
+    """Every message over a new connection, which is closed after it."""
+    udp: bool = False
+    certificate: Path | None = None
+    """Speak TLS, and trust this."""
 
     def command(self) -> list[str]:
-        command = [str(binary("loadgen"))]
+        if self.certificate is None:
+            command = [str(binary("loadgen"))]
+        else:
+            program = binary("loadgen", ["ssl", "crypto"], needs="libssl-dev", define=["TLS"])
+            command = [str(program), "--certificate", str(self.certificate)]
+        command += [f"--{option}" for option in ("storm", "udp") if getattr(self, option)]
         for option in ("port", "connections", "size", "warmup", "seconds", "messages", "cpu"):
             value = getattr(self, option)
             if value is not None:
@@ -58,19 +69,41 @@ class Load:
         return checked(done.stdout, self.connections)
 
 
+@dataclass(frozen=True)
+class Held:
+    """Connections that were answered once, and stay open until the block ends."""
+
+    process: subprocess.Popen[str]
+    connections: int
+
+    def ask(self) -> None:
+        """Have every connection answered once more. Raises FailedError when one is not."""
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write("?")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            pass  # it is gone; the report says so
+        self.report()
+
+    def report(self) -> None:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise FailedError("the load generator failed")
+        checked(line, self.connections)
+
+
 @contextmanager
-def held(load: Load) -> Iterator[None]:
+def held(load: Load) -> Iterator[Held]:
     """Opens the connections, has each answered once, and keeps them open and idle inside."""
     process = subprocess.Popen(
         [*load.command(), "--hold"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        if not line:
-            raise FailedError("the load generator failed")
-        checked(line, load.connections)
-        yield
+        holding = Held(process, load.connections)
+        holding.report()
+        yield holding
     finally:
         process.communicate()  # closes its stdin, which ends it
 

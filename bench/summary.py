@@ -66,21 +66,29 @@ class CaseResult:
 class Verdict:
     case: str
     target: Target
-    ratio: Spread | None
+    metric: Metric
+    measured: Spread | None
+    """A ratio, or greenpump's own figure if the target names no peer."""
 
     @property
     def outcome(self) -> str:
-        if self.ratio is None:
+        if self.measured is None:
             return "not measured"
-        return "met" if self.ratio.median <= self.target.at_most else "missed"
+        return "met" if self.measured.median <= self.target.at_most else "missed"
 
 
-def verdicts(results: Sequence[CaseResult], metric: Metric) -> list[Verdict]:
-    return [
-        Verdict(result.case.label, target, result.ratio("greenpump", target.peer, metric))
-        for result in results
-        for target in result.case.targets
-    ]
+def verdicts(results: Sequence[CaseResult], metrics: Sequence[Metric]) -> list[Verdict]:
+    by_key = {metric.key: metric for metric in metrics} | {"": metrics[0]}
+    found = []
+    for result in results:
+        for target in result.case.targets:
+            metric = by_key[target.metric]
+            if target.peer:
+                measured = result.ratio("greenpump", target.peer, metric)
+            else:
+                measured = own.spread(metric) if (own := result.find("greenpump")) else None
+            found.append(Verdict(result.case.label, target, metric, measured))
+    return found
 
 
 def ranked(results: Sequence[PeerResult], metric: Metric) -> list[PeerResult]:

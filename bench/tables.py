@@ -86,11 +86,13 @@ def _failure(peer: PeerResult) -> str:
 def _targets(verdicts: Sequence[Verdict]) -> str:
     rows = []
     for verdict in verdicts:
-        name = f"{verdict.case}: greenpump ÷ {verdict.target.peer}"
+        peer = f" ÷ {verdict.target.peer}" if verdict.target.peer else ""
+        metric = verdict.metric.label if verdict.target.metric or not peer else ""
+        name = f"{verdict.case}: greenpump{peer}{metric and ', ' + metric}"
         measured = spread = ""
-        if verdict.ratio is not None:
-            measured = number(verdict.ratio.median, 2)
-            spread = f"{number(verdict.ratio.min, 2)} – {number(verdict.ratio.max, 2)}"
+        if verdict.measured is not None:
+            measured = number(verdict.measured.median, 2)
+            spread = f"{number(verdict.measured.min, 2)} – {number(verdict.measured.max, 2)}"
         rows.append([name, f"≤ {verdict.target.at_most:g}", measured, spread, verdict.outcome])
     return table(["target", "at most", "measured", "min – max", "outcome"], rows)
 

@@ -30,10 +30,13 @@ class Metric:
 
 @dataclass(frozen=True)
 class Target:
-    """greenpump's first metric is to be at most `at_most` times that of `peer`."""
+    """greenpump's figure is to be at most `at_most`: times that of `peer`, or as it stands."""
 
     peer: str
+    """"" for a figure that is compared to nobody's."""
     at_most: float
+    metric: str = ""
+    """The key of the metric; "" is the workload's first."""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 /* Closed-loop echo load: every connection sends one message, waits for the whole echo, compares
- * it byte by byte, and sends the next.
+ * it byte by byte, and sends the next. With --storm it does so once, and the next message goes over
+ * a new connection. With --udp a message is a datagram. Compiled with -DTLS, all of it goes through
+ * OpenSSL (TLS 1.3, TLS_AES_256_GCM_SHA384, the server's certificate checked).
  *
  * One thread, one epoll, edge-triggered, one recv and one send per message, no copy of what is
  * sent: it has to cost less than any server measured with it, or it would measure itself.
@@ -31,8 +33,13 @@
 #include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
+#ifdef TLS
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#endif
 
 enum { EVENTS = 256, CONNECT_BATCH = 64, OFFSETS = 1 << 16, SCRATCH = 1 << 18, MAX_PIDS = 64 };
+enum { SOURCES = 200 };
 enum { SUB_BITS = 6, SUB = 1 << SUB_BITS, BUCKETS = 64 * SUB };
 static const uint64_t SECOND = 1000000000ull;
 static const uint64_t PATIENCE = 10 * 1000000000ull; /* an echo that takes longer never comes */
@@ -44,10 +51,14 @@ struct conn {
 	size_t sent, got;
 	uint64_t started;
 	uint64_t random;
+#ifdef TLS
+	SSL *ssl;
+#endif
 };
 
 static struct {
-	int port, connections, hold, cpu;
+	int port, connections, hold, storm, udp, cpu;
+	const char *certificate;
 	size_t size;
 	double warmup, seconds;
 	uint64_t messages; /* measure this many, if fewer than seconds bring; 0: no such limit */
@@ -98,6 +109,93 @@ static uint64_t servers_cpu(void)
 	}
 	return sum;
 }
+
+#ifdef TLS
+static SSL_CTX *tls;
+
+static void set_up_tls(void)
+{
+	tls = SSL_CTX_new(TLS_client_method());
+	if (!tls || !SSL_CTX_set_min_proto_version(tls, TLS1_3_VERSION) ||
+	    !SSL_CTX_set_ciphersuites(tls, "TLS_AES_256_GCM_SHA384") || !opt.certificate ||
+	    !SSL_CTX_load_verify_locations(tls, opt.certificate, 0)) {
+		fprintf(stderr, "loadgen: could not set up TLS with --certificate %s\n",
+			opt.certificate ? opt.certificate : "missing");
+		exit(2);
+	}
+	SSL_CTX_set_verify(tls, SSL_VERIFY_PEER, 0);
+	SSL_CTX_set_mode(tls, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+}
+
+/* As recv and send would have answered. */
+static ssize_t answer(struct conn *c, int n)
+{
+	if (n > 0)
+		return n;
+	switch (SSL_get_error(c->ssl, n)) {
+	case SSL_ERROR_WANT_READ:
+	case SSL_ERROR_WANT_WRITE:
+		errno = EAGAIN;
+		return -1;
+	case SSL_ERROR_ZERO_RETURN:
+		return 0;
+	case SSL_ERROR_SYSCALL: /* without an errno: the end, unannounced */
+		return errno ? -1 : 0;
+	default:
+		errno = EPROTO;
+		return -1;
+	}
+}
+
+static ssize_t get(struct conn *c, void *bytes, size_t n)
+{
+	ERR_clear_error();
+	errno = 0;
+	return answer(c, SSL_read(c->ssl, bytes, (int)n));
+}
+
+static ssize_t put(struct conn *c, const void *bytes, size_t n)
+{
+	ERR_clear_error();
+	errno = 0;
+	return answer(c, SSL_write(c->ssl, bytes, (int)n));
+}
+
+static int shake_hands(struct conn *c)
+{
+	if (!c->ssl)
+		c->ssl = SSL_new(tls);
+	if (!c->ssl)
+		die("SSL_new");
+	SSL_set_fd(c->ssl, c->fd);
+	return SSL_connect(c->ssl) == 1;
+}
+
+static void hang_up(struct conn *c)
+{
+	SSL_free(c->ssl);
+	c->ssl = 0;
+	close(c->fd);
+	c->fd = -1;
+}
+#else
+static ssize_t get(struct conn *c, void *bytes, size_t n)
+{
+	/* MSG_TRUNC: the length of the datagram, were it longer than it may be */
+	return recv(c->fd, bytes, n, opt.udp ? MSG_TRUNC : 0);
+}
+
+static ssize_t put(struct conn *c, const void *bytes, size_t n)
+{
+	return send(c->fd, bytes, n, MSG_NOSIGNAL);
+}
+
+static void hang_up(struct conn *c)
+{
+	close(c->fd);
+	c->fd = -1;
+}
+#endif
 
 static void start_measuring(void)
 {
@@ -160,15 +258,16 @@ static void fail(struct conn *c, const char *format, ...)
 		c->waiting = 0;
 		outstanding--;
 	}
-	close(c->fd);
-	c->fd = -1;
+	hang_up(c);
 }
 
 static void flush_out(struct conn *c)
 {
 	while (c->sent < opt.size) {
-		ssize_t n = send(c->fd, block + c->offset + c->sent, opt.size - c->sent, MSG_NOSIGNAL);
-		if (n < 0) {
+		ssize_t n = put(c, block + c->offset + c->sent, opt.size - c->sent);
+		if (n == 0)
+			errno = EPIPE; /* TLS only: the server has said that it is done */
+		if (n <= 0) {
 			if (errno != EAGAIN)
 				fail(c, "send: %s", strerror(errno));
 			return; /* the next edge says when there is room */
@@ -177,8 +276,13 @@ static void flush_out(struct conn *c)
 	}
 }
 
+static int open_one(int i);
+
 static void begin(struct conn *c, uint64_t t)
 {
+	if (c->fd < 0 && !open_one((int)(c - conns)))
+		return;
+
 	c->random ^= c->random << 13; /* xorshift64 */
 	c->random ^= c->random >> 7;
 	c->random ^= c->random << 17;
@@ -196,6 +300,8 @@ static void complete(struct conn *c)
 	c->waiting = 0;
 	outstanding--;
 	total_messages++;
+	if (opt.storm)
+		hang_up(c);
 	if (measuring) {
 		messages++;
 		histogram[bucket_of(latency)]++;
@@ -212,10 +318,14 @@ static void take_in(struct conn *c)
 {
 	while (c->waiting) {
 		size_t want = opt.size - c->got;
-		ssize_t n = recv(c->fd, scratch, want < chunk ? want : chunk, 0);
+		ssize_t n = get(c, scratch, want < chunk ? want : chunk);
 		if (n < 0) {
 			if (errno != EAGAIN)
 				fail(c, "recv: %s", strerror(errno));
+			return;
+		}
+		if (opt.udp && (size_t)n != opt.size) {
+			fail(c, "a datagram of %zd bytes, not %zu", n, opt.size);
 			return;
 		}
 		if (n == 0) {
@@ -233,7 +343,7 @@ static void take_in(struct conn *c)
 		}
 	}
 	char extra;
-	ssize_t n = recv(c->fd, &extra, 1, 0);
+	ssize_t n = get(c, &extra, 1);
 	if (n > 0)
 		fail(c, "bytes that nobody sent");
 	else if (n == 0)
@@ -268,29 +378,56 @@ static void drain(void)
 			fail(&conns[i], "no echo within %d s", (int)(PATIENCE / SECOND));
 }
 
-static void open_one(int i)
+/* A storm's connections come from many addresses: each has its own ports, so that none is waited
+ * for that is still in TIME_WAIT. */
+static void bind_somewhere(int fd)
+{
+	static uint32_t next;
+	int one = 1;
+	struct sockaddr_in address = {.sin_family = AF_INET};
+	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1 + next++ % SOURCES);
+	setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one);
+	if (bind(fd, (struct sockaddr *)&address, sizeof address) < 0)
+		die("bind");
+}
+
+/* Whether it is open. A storm's may not be connected yet: its first edge says when it is. */
+static int open_one(int i)
 {
 	struct conn *c = &conns[i];
-	int one = 1;
+	int one = 1, flags = SOCK_CLOEXEC | (opt.storm ? SOCK_NONBLOCK : 0);
 	/* SO_SNDTIMEO bounds a blocking connect too. */
 	struct timeval patience = {.tv_sec = (time_t)(PATIENCE / SECOND)};
 	struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)opt.port)};
 	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	c->random = 0x9e3779b97f4a7c15ull * (uint64_t)(i + 1);
-	c->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (!c->random)
+		c->random = 0x9e3779b97f4a7c15ull * (uint64_t)(i + 1);
+	c->fd = socket(AF_INET, flags | (opt.udp ? SOCK_DGRAM : SOCK_STREAM), 0);
 	if (c->fd < 0)
 		die("socket (is the fd limit high enough?)");
-	setsockopt(c->fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
-	setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-	if (connect(c->fd, (struct sockaddr *)&address, sizeof address) < 0) {
-		fail(c, "connect: %s", strerror(errno));
-		return;
+	if (!opt.udp)
+		setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+	if (opt.storm) {
+		bind_somewhere(c->fd);
+	} else {
+		setsockopt(c->fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+		setsockopt(c->fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
 	}
+	if (connect(c->fd, (struct sockaddr *)&address, sizeof address) < 0 && errno != EINPROGRESS) {
+		fail(c, "connect: %s", strerror(errno));
+		return 0;
+	}
+#ifdef TLS
+	if (!shake_hands(c)) {
+		fail(c, "no TLS handshake: %s", ERR_reason_error_string(ERR_peek_error()));
+		return 0;
+	}
+#endif
 	fcntl(c->fd, F_SETFL, O_NONBLOCK);
 	struct epoll_event e = {.events = EPOLLIN | EPOLLOUT | EPOLLET, .data.u32 = (uint32_t)i};
 	if (epoll_ctl(ep, EPOLL_CTL_ADD, c->fd, &e) < 0)
 		die("epoll_ctl");
-	begin(c, now());
+	return 1;
 }
 
 /* In batches, each echoed once before the next: no backlog overflows, and when this is done every
@@ -302,7 +439,7 @@ static void open_all(void)
 	for (int i = 0; i < opt.connections; i++)
 		conns[i].fd = -1;
 	for (int i = 0; i < opt.connections && !errors; i++) {
-		open_one(i);
+		begin(&conns[i], now());
 		if (i % CONNECT_BATCH == CONNECT_BATCH - 1)
 			drain();
 	}
@@ -310,21 +447,30 @@ static void open_all(void)
 	sending = 1;
 }
 
+/* For each byte on stdin, every connection that is held has one more message answered. */
 static void hold(void)
 {
 	char byte;
-	printf("{\"held\": %d, \"errors\": %llu, \"first_error\": \"%s\"}\n", opt.connections,
-	       (unsigned long long)errors, first_error);
-	fflush(stdout);
-	while (read(0, &byte, 1) > 0)
-		;
+	sending = 0;
+	do {
+		drain();
+		printf("{\"held\": %d, \"messages\": %llu, \"errors\": %llu, \"first_error\": \"%s\"}\n",
+		       opt.connections, (unsigned long long)total_messages, (unsigned long long)errors,
+		       first_error);
+		fflush(stdout);
+		if (read(0, &byte, 1) <= 0)
+			return;
+		for (int i = 0; i < opt.connections; i++)
+			if (conns[i].fd >= 0)
+				begin(&conns[i], now());
+	} while (1);
 }
 
 static void run(void)
 {
 	uint64_t t = now();
 	for (int i = 0; i < opt.connections; i++)
-		if (conns[i].fd >= 0)
+		if (conns[i].fd >= 0 || opt.storm)
 			begin(&conns[i], t);
 
 	uint64_t until = t + (uint64_t)(opt.warmup * 1e9);
@@ -355,6 +501,7 @@ static void parse(int argc, char **argv)
 		{"port", 1, 0, 'p'},    {"connections", 1, 0, 'n'}, {"size", 1, 0, 's'},
 		{"warmup", 1, 0, 'w'},  {"seconds", 1, 0, 't'},     {"pid", 1, 0, 'P'},
 		{"cpu", 1, 0, 'c'},     {"hold", 0, 0, 'h'},        {"messages", 1, 0, 'm'},
+		{"storm", 0, 0, 'S'},   {"udp", 0, 0, 'u'},         {"certificate", 1, 0, 'C'},
 		{0, 0, 0, 0},
 	};
 	int o;
@@ -368,6 +515,9 @@ static void parse(int argc, char **argv)
 		case 'c': opt.cpu = atoi(optarg); break;
 		case 'm': opt.messages = strtoull(optarg, 0, 10); break;
 		case 'h': opt.hold = 1; break;
+		case 'S': opt.storm = 1; break;
+		case 'u': opt.udp = 1; break;
+		case 'C': opt.certificate = optarg; break;
 		case 'P':
 			if (opt.pid_count == MAX_PIDS)
 				exit(2);
@@ -412,6 +562,9 @@ int main(int argc, char **argv)
 	ep = epoll_create1(EPOLL_CLOEXEC);
 	if (ep < 0)
 		die("epoll_create1");
+#ifdef TLS
+	set_up_tls();
+#endif
 	open_all();
 	if (opt.hold) {
 		hold();

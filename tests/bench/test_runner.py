@@ -111,8 +111,9 @@ def test_json_and_markdown_have_every_peer_and_the_exit_status_tells_of_failure(
     assert target == {
         "case": "a case",
         "peer": "c",
+        "metric": "cpu_us",
         "at_most": 1.5,
-        "ratio": always(9.0),
+        "measured": always(9.0),
         "outcome": "missed",
     }
     markdown = (tmp_path / "fake.md").read_text()

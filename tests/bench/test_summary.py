@@ -63,7 +63,7 @@ def test_verdicts_tell_met_from_missed_from_not_measured() -> None:
         PeerResult("uvloop", status="missing"),
         targets=TARGETS,
     )
-    assert [verdict.outcome for verdict in verdicts([case], CPU)] == [
+    assert [verdict.outcome for verdict in verdicts([case], [CPU])] == [
         "met",
         "missed",
         "not measured",
