@@ -161,8 +161,10 @@ class Endpoints:
                 for channel in websocket.channels:
                     if channel.name == fields.channel:
                         websocket.leave(channel)
+            elif kind == "ping":  # for pages, which can't send WebSocket's own
+                websocket.say(type="pong", cid=cid)
             else:
-                raise HttpError(400, "type is none of publish, subscribe, unsubscribe")
+                raise HttpError(400, "type is none of publish, subscribe, unsubscribe, ping")
         except (HttpError, StoreDown) as error:
             refusal = as_refusal(error)
             self._node.counters.refused += 1

@@ -5,7 +5,9 @@ Screenshots go to tests/artifacts/.
 
 from __future__ import annotations
 
+import json
 import shutil
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
+from examples.chat import tokens
 from tests.conftest import require
 from tests.examples.chat_server import ROOT, ChatServer
 
@@ -57,7 +60,7 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 @pytest.fixture
 def server() -> Iterator[ChatServer]:
-    with ChatServer() as server:
+    with ChatServer("--rate", "1e6") as server:
         yield server
 
 
@@ -65,8 +68,8 @@ def server() -> Iterator[ChatServer]:
 def open_tab(driver: Any, server: ChatServer) -> Iterator[Callable[..., Tab]]:
     home = driver.current_window_handle
 
-    def open_tab(name: str, channel: str = "lobby", *, join: bool = True) -> Tab:
-        tab = Tab(driver, server)
+    def open_tab(name: str, channel: str = "lobby", *, join: bool = True, query: str = "") -> Tab:
+        tab = Tab(driver, server, query)
         if join:
             tab.join(name, channel)
         return tab
@@ -113,12 +116,25 @@ class Tab:
         return self.get("state").get_attribute("data-state")
 
     def say(self, msg: str) -> None:
+        """Post a message, and see it acknowledged."""
+        count = len(self.messages())
         self.get("text").send_keys(msg, Keys.ENTER)
-        self.until(lambda: self.get("text").get_property("value") == "")
+        self.until(lambda: len(self.messages()) > count and not self.sending())
+
+    def sending(self) -> int:
+        return len(self.front().find_elements(By.CSS_SELECTOR, "#log .sending"))
+
+    def texts(self, selector: str) -> list[str]:
+        return [each.strip() for each in self._all(selector, "textContent")]
+
+    def _all(self, selector: str, name: str) -> list[str]:
+        # In one step: the page may put another element in an element's place at any moment.
+        script = "return [...document.querySelectorAll(arguments[0])].map((e) => e[arguments[1]])"
+        found: list[str] = self.front().execute_script(script, selector, name)
+        return found
 
     def messages(self) -> list[str]:
-        found = self.front().find_elements(By.CSS_SELECTOR, "#log .content")
-        return [str(each.get_property("textContent")) for each in found]
+        return self._all("#log .content", "textContent")
 
     def until(self, holds: Callable[[], object]) -> None:
         WebDriverWait(self.driver, 20, poll_frequency=0.05).until(lambda _: holds())
@@ -140,12 +156,16 @@ class Tab:
 OpenTab = Callable[..., Tab]
 
 
-def test_two_tabs_chat(open_tab: OpenTab) -> None:
-    alice = open_tab("alice", join=False)
+@pytest.mark.parametrize("transport", ["", "events", "poll"])
+def test_two_tabs_chat(open_tab: OpenTab, transport: str) -> None:
+    query = f"?transport={transport}" if transport else ""
+    alice = open_tab("alice", join=False, query=query)
     alice.screenshot("join")
     alice.join("alice", "lobby")
-    bob = open_tab("bob")
-    alice.until(lambda: "bob is here." in alice.get("log").text)
+    bob = open_tab("bob", query=query)
+    assert bob.get("state").get_attribute("data-transport") == (transport or "websocket")
+    if transport != "poll":  # whose presence is only looked at now and then
+        alice.until(lambda: "bob is here." in alice.get("log").text)
     alice.say("Hello, who is here? :)")
     bob.sees("Hello, who is here? 🙂")
     bob.say("me: see https://example.org/a_(b). and www.example.org, o/")
@@ -163,7 +183,9 @@ def test_two_tabs_chat(open_tab: OpenTab) -> None:
     ]
     assert {link.get_attribute("rel") for link in links} == {"noopener noreferrer nofollow ugc"}
     assert "bob waves" in alice.front().find_element(By.CSS_SELECTOR, ".action").text
-    bob.screenshot("two-tabs")
+    if not transport:
+        bob.until(lambda: bob.texts("#people li") == ["alice", "bob (you)"])
+        bob.screenshot("two-tabs")
     assert alice.console() == []
 
 
@@ -244,8 +266,7 @@ def test_a_killed_server_is_reconnected_to(open_tab: OpenTab, server: ChatServer
     alice.until(lambda: alice.state() == "waiting")
     assert alice.get("banner").is_displayed()
     alice.get("text").send_keys("lost?", Keys.ENTER)
-    alice.until(lambda: "Not posted" in alice.get("compose-error").text)
-    assert alice.get("text").get_property("value") == "lost?"
+    assert alice.texts("#log .delivery")[-1] == "sending…"
     alice.screenshot("server-gone")
     server.start()
     # By script: a page that meanwhile tried by itself hides the button, and then it does no harm.
@@ -255,9 +276,9 @@ def test_a_killed_server_is_reconnected_to(open_tab: OpenTab, server: ChatServer
     assert not alice.get("banner").is_displayed()
     # It had no disk to keep them on: that something may be missing is said, not passed over.
     assert "Some messages may be missing here." in bob.get("log").text
-    alice.get("text").send_keys(Keys.ENTER)
     bob.sees("lost?")
     assert bob.messages() == ["before", "lost?"]
+    alice.until(lambda: not alice.sending())
     bob.screenshot("reconnected")
 
 
@@ -278,6 +299,114 @@ def test_what_is_said_while_one_is_offline_arrives_once(open_tab: OpenTab) -> No
     alice.sees("after")
     assert alice.messages() == ["before", "1", "2", "after"]
     assert "missing" not in alice.get("log").text
+
+
+def test_a_killed_server_with_a_file_loses_nothing(
+    driver: Any, tmp_path: Path, open_tab: OpenTab
+) -> None:
+    with ChatServer("--store", f"sqlite:{tmp_path}/chat.db") as server:
+        alice, bob = (Tab(driver, server) for _ in range(2))
+        alice.join("alice", "lobby")
+        bob.join("bob", "lobby")
+        alice.say("one")
+        for number in range(3):
+            server.kill()
+            alice.until(lambda: alice.state() == "waiting")
+            alice.get("text").send_keys(f"kill {number}", Keys.ENTER)
+            server.start()
+            bob.sees(f"kill {number}")
+        assert bob.messages() == ["one", "kill 0", "kill 1", "kill 2"]
+        alice.until(lambda: alice.messages() == bob.messages() and not alice.sending())
+        assert "missing" not in bob.get("log").text
+
+
+def test_channels_have_unread_counts(open_tab: OpenTab) -> None:
+    alice, bob = open_tab("alice"), open_tab("bob")
+    alice.get("another-name").send_keys("second", Keys.ENTER)
+    alice.until(lambda: alice.get("room-name").text == "second")
+    alice.say("in the second")
+    bob.say("one")
+    bob.say("two")
+    alice.until(lambda: alice.texts("#rooms .unread") == ["2"])
+    alice.screenshot("unread")
+    alice.front().find_element(By.CSS_SELECTOR, "#rooms .channel").click()
+    alice.sees("two")
+    assert alice.messages() == ["one", "two"]
+    assert alice.texts("#rooms .unread") == []
+    bob.say("three")
+    alice.sees("three")
+    alice.front().find_elements(By.CSS_SELECTOR, "#rooms .leave")[1].click()
+    alice.until(lambda: alice.texts("#rooms .channel bdi") == ["lobby"])
+
+
+@pytest.mark.parametrize("transport", ["events", "poll"])
+def test_other_channels_are_looked_at_where_one_connection_carries_one(
+    open_tab: OpenTab, transport: str
+) -> None:
+    alice, bob = open_tab("alice", query=f"?transport={transport}"), open_tab("bob")
+    bob.say("zero")
+    alice.sees("zero")
+    alice.get("another-name").send_keys("second", Keys.ENTER)
+    alice.until(lambda: alice.get("room-name").text == "second" and alice.state() == "live")
+    alice.say("in the second")
+    bob.say("one")
+    alice.until(lambda: alice.texts("#rooms .unread") == ["1"])
+    alice.front().find_element(By.CSS_SELECTOR, "#rooms .channel").click()
+    alice.sees("one")
+    assert alice.messages() == ["zero", "one"]
+
+
+def test_history_comes_on_scrolling_up(open_tab: OpenTab, server: ChatServer) -> None:
+    for number in range(120):
+        say(server, f"line {number}")
+    alice = open_tab("alice")
+    alice.until(lambda: len(alice.messages()) == 50)
+    for count in (100, 120):
+        alice.front().execute_script("arguments[0].scrollTop = 0", alice.get("scroller"))
+        alice.until(lambda count=count: len(alice.messages()) == count)
+    assert alice.messages() == [f"line {number}" for number in range(120)]
+
+
+def say(server: ChatServer, msg: str) -> None:
+    body = json.dumps({"channel": "lobby", "sname": "cat", "msg": msg}).encode()
+    kind = {"Content-Type": "application/json"}
+    request = urllib.request.Request(f"{server.url}/publish", body, kind)
+    with urllib.request.urlopen(request, timeout=20) as response:
+        assert response.status == 200
+
+
+def test_a_transport_that_does_not_get_through_is_given_up(
+    driver: Any, server: ChatServer, open_tab: OpenTab
+) -> None:
+    broken = "window.WebSocket = function () { throw new Error('not here') }"
+    driver.switch_to.new_window("tab")
+    added = driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": broken})
+    driver.get(server.url)
+    tab = Tab.__new__(Tab)
+    tab.driver, tab.url, tab.handle = driver, server.url, driver.current_window_handle
+    tab.join("ann", "lobby")
+    assert tab.get("state").get_attribute("data-transport") == "events"
+    tab.say("hi")
+    driver.execute_cdp_cmd(
+        "Page.removeScriptToEvaluateOnNewDocument", {"identifier": added["identifier"]}
+    )
+
+
+def test_a_refused_token_is_said(
+    driver: Any, open_tab: OpenTab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CHAT_SECRET", "s")
+    with ChatServer() as server:
+        tab = Tab(driver, server, f"?token={tokens.make('s', 'lobby', 'ann')}")
+        tab.fill("channel", "lobby")
+        tab.join("ann", "lobby")
+        tab.say("hi")
+        other = Tab(driver, server)
+        other.fill("nickname", "eve")
+        other.fill("channel", "lobby")
+        other.get("channel").send_keys(Keys.ENTER)
+        other.until(lambda: other.state() == "refused")
+        assert "token" in other.get("banner").text
 
 
 XSS = [

@@ -1,23 +1,26 @@
-// The page: the join form, the room, and the box to write in.
+// The page: the join form, the rooms, and the box to write in.
 
+import { Room, nameOf, randomName, remember, remembered } from "./rooms.js";
 import { Refused, Stream } from "./stream.js";
 import { EMOTICONS, render } from "./text.js";
 
 const MAX_MESSAGE = 512; // characters, as the server counts them
+const HISTORY = 50;
 const FLASH_MS = 800;
 const NEAR_END_PX = 60;
 
 const $ = (id) => document.getElementById(id);
-const log = $("log");
 const scroller = $("scroller");
 const text = $("text");
+const query = new URLSearchParams(location.search);
 
+const rooms = new Map();
+let room = null; // the one that is shown
 let stream = null;
 
 // -- joining ---------------------------------------------------------------------------------------
 
-const asked = new URLSearchParams(location.search).get("channel")?.trim();
-$("channel").value = asked || randomName(12);
+$("channel").value = query.get("channel")?.trim() || randomName(12);
 $("nickname").value = remembered("nickname") || `guest-${randomName(4)}`;
 $("nickname").select();
 
@@ -39,99 +42,207 @@ $("join").addEventListener("submit", (event) => {
   enter(nickname.value.trim(), channel.value.trim());
 });
 
-function enter(nickname, channel) {
-  remember("nickname", nickname);
-  const url = new URL(location.pathname, location.origin);
-  url.searchParams.set("channel", channel);
-  history.replaceState(null, "", url);
-  $("share-link").value = url.href;
-  $("room-name").textContent = channel;
-  $("me").textContent = nickname;
-  title.set(`#${channel}`);
+function enter(sname, channel) {
+  remember("nickname", sname);
+  $("me").textContent = sname;
   $("welcome").hidden = true;
   $("room").hidden = false;
-  text.focus();
-  stream = new Stream(channel, nickname, { onItems: showItems, onState: showState });
+  stream = new Stream({
+    sname,
+    token: query.get("token"),
+    transport: query.get("transport"),
+    onItem: showItem,
+    onState: showState,
+    onUnread: (name, count) => {
+      rooms.get(name).unread = count;
+      showRooms();
+    },
+  });
+  show(channel);
   stream.run();
 }
 
-function randomName(length) {
-  const letters = "abcdefghjkmnpqrstuvwxyz23456789";
-  const bytes = crypto.getRandomValues(new Uint8Array(length));
-  return Array.from(bytes, (byte) => letters[byte % letters.length]).join("");
+// -- rooms -----------------------------------------------------------------------------------------
+
+function show(channel) {
+  if (room) room.atEnd = isAtEnd();
+  if (!rooms.has(channel)) rooms.set(channel, new Room(channel));
+  room = rooms.get(channel);
+  room.unread = 0;
+  stream.join(channel);
+  const url = new URL(location.href);
+  url.searchParams.set("channel", channel);
+  history.replaceState(null, "", url);
+  url.search = new URLSearchParams({ channel });
+  $("share-link").value = url.href;
+  $("share-line").hidden = true;
+  $("room-name").textContent = channel;
+  title.set(`#${channel}`);
+  $("log").removeAttribute("id");
+  scroller.querySelector("ol").replaceWith(room.log);
+  room.log.id = "log";
+  $("nothing").hidden = !room.nothing;
+  $("newer").hidden = true;
+  showRooms();
+  showPeople();
+  closeSide();
+  if (room.atEnd) scrollToEnd();
+  text.focus();
 }
 
-// Storage may be switched off; then nothing is remembered.
-function remembered(key) {
-  try {
-    return localStorage.getItem(key);
-  } catch {
-    return null;
-  }
+function leave(channel) {
+  stream.leave(channel);
+  rooms.delete(channel);
+  if (channel === room.name) show([...rooms.keys()].at(-1));
+  else showRooms();
 }
 
-function remember(key, value) {
-  try {
-    localStorage.setItem(key, value);
-  } catch {
-    /* then not */
-  }
+function showRooms() {
+  $("rooms").replaceChildren(
+    ...[...rooms.values()].map((each) => {
+      const entry = document.createElement("li");
+      const button = document.createElement("button");
+      button.type = "button";
+      button.className = "channel";
+      if (each === room) button.ariaCurrent = "true";
+      const label = document.createElement("bdi");
+      label.textContent = each.name;
+      button.append(label);
+      if (each.unread) {
+        const badge = document.createElement("span");
+        badge.className = "unread";
+        badge.textContent = each.unread > 99 ? "99+" : each.unread;
+        badge.ariaLabel = `${each.unread} unread`;
+        badge.role = "img";
+        button.append(badge);
+      }
+      button.addEventListener("click", () => show(each.name));
+      entry.append(button);
+      if (rooms.size > 1) {
+        const close = document.createElement("button");
+        close.type = "button";
+        close.className = "leave";
+        close.textContent = "×";
+        close.ariaLabel = `Leave ${each.name}`;
+        close.addEventListener("click", () => leave(each.name));
+        entry.append(close);
+      }
+      return entry;
+    }),
+  );
 }
+
+function showPeople() {
+  const names = [...room.names].sort((one, other) => one.localeCompare(other));
+  $("people").replaceChildren(
+    ...names.map((sname) => {
+      const entry = document.createElement("li");
+      entry.append(nameOf(sname));
+      if (sname === stream.sname) entry.append(" (you)");
+      return entry;
+    }),
+  );
+  $("people-count").textContent = room.count || names.length;
+}
+
+$("another").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const name = $("another-name").value.trim();
+  $("another-name").value = "";
+  if (name) show(name);
+});
+
+$("side-toggle").addEventListener("click", () => {
+  const open = $("side").classList.toggle("open");
+  $("side-toggle").ariaExpanded = String(open);
+});
+
+function closeSide() {
+  $("side").classList.remove("open");
+  $("side-toggle").ariaExpanded = "false";
+}
+
+addEventListener("keydown", (event) => {
+  if (event.key === "Escape") closeSide();
+});
 
 // -- what is said ------------------------------------------------------------------------------------
 
-let previous = null; // the last message shown, to put what one person says in a row together
-
-function showItems(items) {
-  const atEnd = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < NEAR_END_PX;
-  const shown = items.map(renderItem);
-  log.append(...shown);
-  $("nothing").hidden = log.children.length > 0;
-  const mine = items.some((item) => item.type === "MSG" && item.sname === stream.sname);
-  if (atEnd || mine) scrollToEnd();
-  else $("newer").hidden = false;
-  const news = items.filter((item) => item.type === "MSG" && item.sname !== stream.sname);
-  if (news.length && !document.hasFocus()) title.flash(news.length);
+function showItem(channel, item) {
+  const where = rooms.get(channel);
+  if (!where) return;
+  where.present(item);
+  if (where === room) showPeople();
+  const { type, sname } = item;
+  const isMine = sname === stream.sname;
+  if (!["MSG", "GAP", "SIGN", "JOIN", "LEAVE"].includes(type)) return;
+  if (type !== "MSG" && type !== "GAP" && isMine) return;
+  const atEnd = where === room && isAtEnd();
+  const sent = type === "MSG" && where.sending.get(item.cid);
+  if (sent) {
+    sent.remove(); // it has its place among what others say now
+    where.sending.delete(item.cid);
+  }
+  if (type === "MSG") where.oldest ??= item.seqid;
+  where.log.append(renderItem(where, item));
+  where.log.append(...where.sending.values()); // what is not said yet comes last
+  if (type === "MSG" && !isMine && (where !== room || document.hidden)) {
+    if (where !== room) where.unread += 1;
+    showRooms();
+  }
+  if (type === "MSG" && !isMine && !document.hasFocus()) title.flash(1);
+  if (where !== room) return;
+  $("nothing").hidden = !room.nothing;
+  if (atEnd || isMine) scrollToEnd();
+  else if (type === "MSG") $("newer").hidden = false;
 }
 
-function renderItem(item) {
-  if (item.type === "SIGN") return notice([name(item.sname), " is here."]);
-  if (item.type === "GAP") return notice([item.msg], "gap");
+function renderItem(where, item) {
+  const { type, sname } = item;
+  if (type === "GAP") return notice(where, [item.msg], "gap");
+  if (type === "LEAVE") return notice(where, [nameOf(sname), " has left."]);
+  if (type !== "MSG") return notice(where, [nameOf(sname), " is here."]);
+  const follows = isNext(where.previous, item);
+  where.previous = item;
+  return renderMessage(item, follows);
+}
+
+function renderMessage(item, follows) {
   const action = /^\/me\s+([^]*)$/.exec(item.msg);
   const entry = document.createElement("li");
   entry.className = action ? "message action" : "message";
   if (item.sname === stream.sname) entry.classList.add("mine");
-  entry.style.setProperty("--hue", hue(item.sname));
-  entry.dataset.seqid = item.seqid;
+  if (item.seqid !== undefined) entry.dataset.seqid = item.seqid;
   const time = timeOf(item);
   if (action) {
-    entry.append("* ", name(item.sname), " ", content(action[1]), time);
-    previous = null;
+    entry.append("* ", nameOf(item.sname), " ", content(action[1]), time);
     return entry;
   }
-  const follows = previous && previous.sname === item.sname && item.time - previous.time < 300;
   if (follows) entry.classList.add("follows");
   const head = document.createElement("div");
   head.className = "head";
-  head.append(name(item.sname), time);
+  head.append(nameOf(item.sname), time);
   entry.append(head, content(item.msg));
-  previous = item;
   return entry;
 }
 
-function notice(parts, kind = "sign") {
+function isNext(previous, item) {
+  const action = (each) => each.msg.startsWith("/me ");
+  return Boolean(
+    previous &&
+      previous.sname === item.sname &&
+      item.time - previous.time < 300 &&
+      !action(previous) &&
+      !action(item),
+  );
+}
+
+function notice(where, parts, kind = "sign") {
   const entry = document.createElement("li");
   entry.className = `notice ${kind}`;
   entry.append(...parts);
-  previous = null;
+  where.previous = null;
   return entry;
-}
-
-function name(sname) {
-  const element = document.createElement("bdi");
-  element.className = "name";
-  element.textContent = sname;
-  return element;
 }
 
 function content(msg) {
@@ -151,14 +262,11 @@ function timeOf(item) {
   return element;
 }
 
-// A name has the same colour for everybody.
-function hue(sname) {
-  let sum = 0;
-  for (const character of sname) sum = (sum * 31 + character.codePointAt(0)) % 3600;
-  return sum / 10;
-}
-
 // -- scrolling ---------------------------------------------------------------------------------------
+
+function isAtEnd() {
+  return scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < NEAR_END_PX;
+}
 
 function scrollToEnd() {
   scroller.scrollTop = scroller.scrollHeight;
@@ -167,13 +275,31 @@ function scrollToEnd() {
 
 $("newer").addEventListener("click", scrollToEnd);
 scroller.addEventListener("scroll", () => {
-  const left = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight;
-  if (left < NEAR_END_PX) $("newer").hidden = true;
+  if (isAtEnd()) $("newer").hidden = true;
+  if (scroller.scrollTop < NEAR_END_PX) showOlder();
 });
 // The keyboard of a phone, or a banner, takes room away: the end stays in sight.
 new ResizeObserver(() => {
   if ($("newer").hidden) scrollToEnd();
 }).observe(scroller);
+
+// What was said before, when one scrolls up to it; what one reads stays where it is.
+async function showOlder() {
+  const where = room;
+  if (!where?.oldest || where.loading) return;
+  where.loading = true;
+  try {
+    const items = await stream.history(where.name, where.oldest, HISTORY);
+    const height = scroller.scrollHeight;
+    const older = items.map((item, index) => renderMessage(item, isNext(items[index - 1], item)));
+    where.log.prepend(...older);
+    where.oldest = items.length ? items[0].seqid : 0;
+    if (where === room) scroller.scrollTop += scroller.scrollHeight - height;
+  } catch {
+    /* the next scroll tries again */
+  }
+  where.loading = false;
+}
 
 // -- the connection ----------------------------------------------------------------------------------
 
@@ -189,6 +315,7 @@ function showState(state, detail) {
     refused: "Not connected",
   };
   $("state").dataset.state = state;
+  if (state === "live") $("state").dataset.transport = $("state").title = detail;
   $("state-text").textContent = saying[state];
   banner.hidden = state !== "waiting" && state !== "refused";
   $("retry").hidden = state !== "waiting";
@@ -242,31 +369,42 @@ addEventListener("focus", () => title.stop());
 
 const length = (msg) => [...msg].length; // characters, not UTF-16 units
 
-$("compose").addEventListener("submit", async (event) => {
+$("compose").addEventListener("submit", (event) => {
   event.preventDefault();
   const msg = text.value.trim();
-  if (text.readOnly) return;
   if (!msg) return complain("There is nothing to post yet.");
   if (length(msg) > MAX_MESSAGE) {
     return complain(`That is too long: ${length(msg)} of ${MAX_MESSAGE} characters.`);
   }
   complain("");
-  text.readOnly = true;
-  try {
-    await stream.publish(msg);
-    text.value = "";
-    resized();
-  } catch (error) {
-    complain(
-      error instanceof Refused
-        ? `Not posted: ${error.message}.`
-        : "Not posted: the server can’t be reached. Your text is still here; post it again.",
-    );
-  } finally {
-    text.readOnly = false;
-    text.focus();
-  }
+  text.value = "";
+  resized();
+  return post(room, msg);
 });
+
+// Show a message as one's own at once, and what becomes of it.
+async function post(where, msg) {
+  const cid = crypto.randomUUID?.() ?? randomName(22);
+  const entry = renderMessage({ sname: stream.sname, msg, time: Date.now() / 1000 }, false);
+  const state = document.createElement("span");
+  state.className = "delivery";
+  state.textContent = " sending…";
+  entry.classList.add("sending");
+  entry.append(state);
+  where.sending.set(cid, entry);
+  where.log.append(entry);
+  $("nothing").hidden = true;
+  if (where === room) scrollToEnd();
+  try {
+    await stream.publish(where.name, msg, cid);
+    entry.classList.remove("sending");
+    state.textContent = "";
+  } catch (error) {
+    entry.classList.add("failed");
+    state.textContent = error instanceof Refused ? ` Not posted: ${error.message}.` : " Not posted.";
+    state.role = "alert";
+  }
+}
 
 text.addEventListener("keydown", (event) => {
   // While an input method composes a character, Enter belongs to it.

@@ -4,6 +4,7 @@ The client sends JSON objects, one in a text frame:
 
     {"type": "subscribe", "channel": …, "sname": …, "since": …}      and "unsubscribe"
     {"type": "publish", "channel": …, "sname": …, "msg": …, "cid": …}
+    {"type": "ping"}
 
 and gets arrays of items, as polls do. A publish is answered with an item of type "publish" when the
 message is safe, and whatever can't be done with one whose type is the status that HTTP would have.
