@@ -35,7 +35,7 @@ class CountingDict(dict[Task[Any] | Seat, bool]):
         self.operations += 1
         return super().pop(*args)
 
-    def __setitem__(self, key: Task[Any], value: bool) -> None:
+    def __setitem__(self, key: Task[Any] | Seat, value: bool) -> None:
         self.operations += 1
         super().__setitem__(key, value)
 
