@@ -9,6 +9,7 @@ import json
 import shutil
 import urllib.request
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -363,8 +364,12 @@ def test_history_comes_on_scrolling_up(open_tab: OpenTab, server: ChatServer) ->
     alice.until(lambda: len(alice.messages()) == 50)
     for count in (100, 120):
         alice.front().execute_script("arguments[0].scrollTop = 0", alice.get("scroller"))
-        alice.until(lambda count=count: len(alice.messages()) == count)
+        alice.until(partial(has_messages, alice, count))
     assert alice.messages() == [f"line {number}" for number in range(120)]
+
+
+def has_messages(tab: Tab, count: int) -> bool:
+    return len(tab.messages()) == count
 
 
 def say(server: ChatServer, msg: str) -> None:
