@@ -58,12 +58,14 @@ from ..naming import show
 from ..socket import SMALL, Socket
 from .turn import Turn
 
-CHUNK: Final = 16 * 1024 + 512
-"""Bytes asked of the kernel at once: one greatest record. ``_incoming`` never gives back memory."""
 RECORD: Final = 16 * 1024
 """Bytes of plaintext in the greatest record."""
 BATCH: Final = 4
 """Records that go to the kernel in one call."""
+CHUNK: Final = RECORD + 512
+"""Bytes asked of the kernel at once: a record. ``_incoming`` keeps the memory it once needed."""
+BULK: Final = BATCH * CHUNK
+"""Bytes asked for after as many came as were asked for."""
 ANSWERS: Final = 16 * 1024
 PAUSE: Final = 2_000_000
 """ns between two looks where nobody tells that it is worth it."""
@@ -79,6 +81,7 @@ class Records(Socket):
     # Slots that ``_begin`` fills: a listener and an unconnected socket have none of them yet.
     __slots__ = (
         "_ahead",
+        "_chunk",
         "_done",
         "_end",
         "_incoming",
@@ -107,6 +110,7 @@ class Records(Socket):
         self._unsent = b""
         self._owed = 0
         self._ahead = True
+        self._chunk = CHUNK
         self._open = self._done = self._shut = False
         self._end = None
         self._sslobj = sslobj
@@ -190,10 +194,10 @@ class Records(Socket):
     def _fetch(self, until: int) -> bytes:
         """What comes next from the kernel; parks. By the task whose turn it is."""
         try:
-            data = self._read(_recv, until, CHUNK)
+            data = self._read(_recv, until, self._chunk)
         except BlockingIOError:
             raise _would_block(READ) from None
-        self._left(self._pollable, len(data), CHUNK)
+        self._left(self._pollable, len(data), self._chunk)
         return data
 
     def _recv_unusual(self, bufsize: int, flags: int) -> bytes:
@@ -230,7 +234,7 @@ class Records(Socket):
             limits = self._limits
             if limits is None or limits.timeout:
                 # The plain call has the shorter ways, and starts its time limit now, as we did.
-                came = Socket.recv(self, CHUNK)
+                came = Socket.recv(self, self._chunk)
             else:
                 came = self._fetch(until)
             while True:
@@ -245,36 +249,50 @@ class Records(Socket):
 
     def _ask(self, size: int, buffer: Any, came: bytes | None) -> Any:
         """What OpenSSL can give, with what came; None when it wants more. At the end b"" or 0."""
-        end = self._end
-        if end is None:
-            data = None
+        if self._end is not None:
+            return self._ended(buffer)
+        data: Any = None
+        try:
             with self._lock:
                 sslobj = self._sslobj or self._engine()
                 incoming = self._incoming
-                if came:
-                    incoming.write(came)
-                elif came is not None:
-                    incoming.write_eof()
-                try:
-                    if buffer is None:
-                        data = sslobj.read(size)
-                        got = len(data)
+                if came is not None:
+                    if came:
+                        incoming.write(came)
+                        full = len(came) == self._chunk
+                        self._chunk = BULK if full else CHUNK
                     else:
-                        data = got = sslobj.read(size, buffer)
-                    self._ahead = incoming.pending > 0 or (got == size and sslobj.pending() > 0)
-                    if not got:
-                        self._ahead = self._end = True
-                except ssl.SSLWantReadError:
-                    self._ahead = False
-                except ssl.SSLZeroReturnError:
-                    self._ahead = self._end = end = True
-                except ssl.SSLError as error:
-                    self._ahead = True
-                    self._end = end = error
-            if self._outgoing.pending:
-                self._answer()
-            if end is None:
-                return data
+                        incoming.write_eof()
+                if buffer is None:
+                    data = sslobj.read(size if size < RECORD else RECORD)
+                    got = len(data)
+                    while got and got < size and incoming.pending:
+                        self._ahead = True
+                        piece = sslobj.read(min(size - got, RECORD))
+                        data += piece
+                        got = len(data) if piece else 0
+                else:
+                    data = got = sslobj.read(size, buffer)
+                self._ahead = incoming.pending > 0 or sslobj.pending() > 0
+                if not got:
+                    self._ahead = self._end = True
+        except ssl.SSLError as error:
+            self._stopped(error)
+        if self._outgoing.pending:
+            self._answer()
+        return self._ended(buffer) if data is None and self._end is not None else data
+
+    def _stopped(self, error: ssl.SSLError) -> None:
+        """OpenSSL gave nothing: note why."""
+        if isinstance(error, ssl.SSLWantReadError):
+            self._ahead = False
+        else:
+            self._ahead = True
+            self._end = True if isinstance(error, ssl.SSLZeroReturnError) else error
+
+    def _ended(self, buffer: Any) -> Any:
+        """What a receive says after the end."""
+        end = self._end
         if isinstance(end, BaseException) and not (
             end.args[0] == ssl.SSL_ERROR_EOF and self.suppress_ragged_eofs
         ):
@@ -301,7 +319,7 @@ class Records(Socket):
         while True:
             if self._ahead or came is not None:
                 try:
-                    data = self._ask(CHUNK, None, came)
+                    data = self._ask(RECORD, None, came)
                 except ssl.SSLError:
                     return True  # who receives is told again
                 if data is not None:
@@ -311,7 +329,7 @@ class Records(Socket):
             if not ask_kernel:
                 return False
             try:
-                came = _recv(self, CHUNK)
+                came = _recv(self, self._chunk)
             except BlockingIOError:
                 self._pollable.drained()
                 return False

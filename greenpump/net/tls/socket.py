@@ -39,9 +39,9 @@ from ...hub.pollable import READ, WRITE
 from ...hub.spawning import spawn
 from ...hub.timers import FAR
 from ..base import BaseSocket
-from ..socket import Socket
+from ..socket import SMALL, Socket
 from ..streams import LOOK
-from .records import CHUNK, RECORD, Records
+from .records import RECORD, Records
 
 __all__ = ["SSLSocket"]
 
@@ -261,11 +261,37 @@ class SSLSocket(Records, _Plain, ssl.SSLSocket):
         except IndexError:
             return self._recv_slowly(bufsize, flags)
         try:
-            came = Socket.recv(self, CHUNK)
+            came = Socket.recv(self, self._chunk)
             size = len(came)
-            data: bytes | None = self._ask(size if 0 < size < bufsize else bufsize, None, came)
+            if size > SMALL or not size:
+                data: bytes | None = self._ask(min(size or 1, bufsize), None, came)
+            else:
+                # ``_ask``, written out for a short message.
+                data = None
+                try:
+                    with self._lock:
+                        incoming = self._incoming
+                        incoming.write(came)
+                        sslobj = self._sslobj or self._engine()
+                        if size > bufsize:
+                            size = bufsize
+                        data = sslobj.read(size)
+                        # As much as asked for: a part of the record had come before.
+                        if incoming.pending or not data or len(data) == size:
+                            self._ahead = True
+                            if not data:
+                                self._end = True
+                except ssl.SSLError as error:
+                    self._stopped(error)
+                if self._outgoing.pending:
+                    self._answer()
         finally:
-            receiving.give()
+            if receiving.line:
+                receiving.give()
+            else:
+                receiving.free.append(None)
+                if receiving.line and receiving.try_take():
+                    receiving.give()
         return self._recv_slowly(bufsize, flags) if data is None else data
 
     def _recv_slowly(self, bufsize: int, flags: int) -> bytes:
@@ -404,9 +430,25 @@ class SSLSocket(Records, _Plain, ssl.SSLSocket):
             self._sendall_slowly(data, flags)
             return
         try:
-            self._ship(self._seal(data, FAR, "sendall"), FAR, 0)
+            try:
+                with self._lock:
+                    (self._sslobj or self._engine()).write(data)
+                    records = self._outgoing.read()
+            except ssl.SSLError:
+                records = self._seal(data, FAR, "sendall")  # it says the same, or knows what to do
+            self._unsent = records
+            sent = Socket.send(self, records)
+            self._unsent = records[sent:]
+            if self._unsent:
+                self._pollable.filled()
+                self._ship(b"", FAR, 0)
         finally:
-            sending.give()
+            if sending.line:
+                sending.give()
+            else:
+                sending.free.append(None)
+                if sending.line and sending.try_take():
+                    sending.give()
             if self._outgoing.pending:
                 self._answer()
 

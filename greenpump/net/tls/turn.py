@@ -82,7 +82,7 @@ class Turn:
         if not self.line:
             self.free.append(None)
             if not self.line or not self.try_take():
-                return
+                return  # the hot paths write so much of it out
         with self._lock:
             if not self.line:
                 self._heir = None

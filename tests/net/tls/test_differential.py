@@ -111,7 +111,7 @@ def both_ways(conn: ssl.SSLSocket) -> Any:
     conn.sendall(b"x" * 10_000)
     got = conn.recv(1)
     while len(got) < 10_000:
-        got += conn.recv(10_000)
+        got += conn.recv(10_000 - len(got))
     conn.sendall(b"done")
     return [len(got), conn.recv(4), conn.pending()]
 

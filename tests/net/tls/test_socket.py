@@ -320,6 +320,35 @@ def test_a_cancelled_reader_loses_nothing(pair: Pair) -> None:
     assert b.recv(10) == b"here"
 
 
+def test_a_reader_cancelled_in_the_middle_of_a_record(pair: Pair) -> None:
+    a, b = pair()
+    record = _record(a, b"0123456789" * 5)
+    with socket.socket(fileno=os.dup(a.fileno())) as raw:
+        reader = spawn(b.recv, 100)
+        wait_all_parked()
+        raw.sendall(record[:60])
+        wait_all_parked()
+        reader.cancel()
+        wait_all_parked()
+        assert isinstance(reader.exception(), Cancelled)
+        raw.sendall(record[60:])
+        got = b.recv(100)
+        while len(got) < 50:
+            got += b.recv(100)
+        assert got == b"0123456789" * 5
+
+
+def test_large_messages_are_received_in_large_pieces(pair: Pair, hub: Hub) -> None:
+    a, b = pair()
+    writer = spawn(a.sendall, bytes(MEGABYTES))
+    sizes: list[int] = []
+    while sum(sizes) < MEGABYTES:
+        sizes.append(len(b.recv(65536)))
+    writer.join()
+    assert max(sizes) > 60_000
+    assert b.pending() == 0
+
+
 def test_a_cancelled_writer_leaves_the_stream_in_order(pair: Pair) -> None:
     a, b = pair()
     data = os.urandom(MEGABYTES)
