@@ -46,7 +46,7 @@ def parser(workloads: dict[str, Workload]) -> argparse.ArgumentParser:
 
 def run(workload: Workload, args: argparse.Namespace, command: str) -> int:
     cases = workload.cases(args)
-    known = {peer.name for case in cases for peer in registry.peers(case.roles)}
+    known = {peer.name for case in cases for peer in runner.chosen(case, None)}
     if unknown := set(args.peers or ()) - known:
         progress(f"no such peer: {', '.join(unknown)}; there are: {', '.join(sorted(known))}")
         return 2
@@ -89,10 +89,9 @@ def write(
         "targets": [
             {
                 "case": verdict.case,
-                "peer": verdict.target.peer,
+                **vars(verdict.target),
                 "metric": verdict.metric.key,
-                "at_most": verdict.target.at_most,
-                # A ratio to the peer; greenpump's own figure where the peer is "".
+                # A ratio to the peer; the figure itself where the peer is "".
                 "measured": vars(verdict.measured) if verdict.measured else None,
                 "outcome": verdict.outcome,
             }

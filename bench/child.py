@@ -1,4 +1,4 @@
-"""`python -m bench.child MODULE PARAMS [CPU]`: runs one peer; started by `bench.process`.
+"""`python -m bench.child MODULE PARAMS [CPU,CPU…]`: runs one peer; started by `bench.process`.
 
 Calls `run(**PARAMS)` of the peer's module and prints what it returns as one line of JSON; a server
 never returns. When something the peer imports isn't installed, says what, and exits with 77.
@@ -20,11 +20,11 @@ from bench.process import EXIT_MISSING
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
-def main(module_name: str, params: str, cpu: str | None = None) -> int:
+def main(module_name: str, params: str, cpus: str = "") -> int:
     # If the harness is killed, no server may stay behind on its core and spoil later figures.
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if cpu is not None:
-        os.sched_setaffinity(0, {int(cpu)})
+    if cpus:
+        os.sched_setaffinity(0, {int(cpu) for cpu in cpus.split(",")})
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     try:

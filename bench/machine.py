@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from bench import interpreters
 from bench.process import ROOT
 
 LIBRARIES = ("greenpump", "greenlet", "gevent", "uvloop", "trio")
@@ -23,6 +24,7 @@ def describe() -> dict[str, Any]:
         "kernel": platform.release(),
         "python": platform.python_version(),
         "gil": getattr(sys, "_is_gil_enabled", lambda: True)(),
+        "freethreaded": _freethreaded(),
         "gcc": _first_line("gcc", "-dumpfullversion"),
         "libevent": _first_line("pkg-config", "--modversion", "libevent"),
         "libraries": {name: _version(name) for name in LIBRARIES},
@@ -40,6 +42,11 @@ def _cpu_model() -> str:
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
     return platform.machine()
+
+
+def _freethreaded() -> str | None:
+    path = interpreters.freethreaded()
+    return None if path is None else interpreters.version(path)
 
 
 def _version(library: str) -> str | None:

@@ -6,15 +6,18 @@ The other half, inside that process, is `bench.child`.
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
-import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from bench import interpreters
+from bench.gate import Gate
 from bench.outcome import FailedError, MissingError
 from bench.registry import Peer
 from bench.workload import Params
@@ -27,13 +30,26 @@ STOP_PATIENCE = 5.0
 
 
 class PeerProcess:
-    """`with PeerProcess(peer, params, cpu) as process:` it runs inside and is gone afterwards."""
+    """`with PeerProcess(peer, params, cpu) as process:` it runs inside and is gone afterwards.
 
-    def __init__(self, peer: Peer, params: Params, cpu: int | None) -> None:
-        self._peer = peer
-        self._command = [sys.executable, "-m", "bench.child", peer.module, json.dumps(dict(params))]
-        if cpu is not None:
-            self._command.append(str(cpu))
+    `cpus`: the core or cores it is pinned to, None for all. With a `gate` it starts with others.
+    Raises MissingError when the Python that is to run the peer isn't here.
+    """
+
+    def __init__(
+        self,
+        peer: Peer,
+        params: Params,
+        cpus: int | Iterable[int] | None,
+        gate: Gate | None = None,
+    ) -> None:
+        python, needed = interpreters.python(peer.interpreter)
+        self._command = [python, "-m", "bench.child", peer.module, json.dumps(dict(params))]
+        if cpus is not None:
+            chosen = [cpus] if isinstance(cpus, int) else cpus
+            self._command.append(",".join(map(str, chosen)))
+        self._environment = {**os.environ, **needed, **(gate.environment if gate else {})}
+        self._fds = gate.fds if gate else ()
 
     def __enter__(self) -> Self:
         # Files, not pipes: a peer that says a lot must not block on a full pipe.
@@ -42,6 +58,8 @@ class PeerProcess:
         self._process = subprocess.Popen(
             self._command,
             cwd=ROOT,
+            env=self._environment,
+            pass_fds=self._fds,
             stdin=subprocess.DEVNULL,
             stdout=self._out,
             stderr=self._err,

@@ -15,8 +15,8 @@ Progress = Callable[[str], None]
 
 def pick_cores() -> Bench:
     """The first core allowed to us for the peer, the second for the load, if there are two."""
-    cores = sorted(os.sched_getaffinity(0))
-    return Bench(cores[0], cores[1]) if len(cores) > 1 else Bench(None, None)
+    cores = tuple(sorted(os.sched_getaffinity(0)))
+    return Bench(cores[0], cores[1], cores) if len(cores) > 1 else Bench(None, None)
 
 
 def run_case(
@@ -51,7 +51,12 @@ def run_case(
 
 def chosen(case: Case, names: Collection[str] | None) -> list[Peer]:
     """The peers of a case, or those of them that were asked for by name."""
-    return [peer for peer in peers(case.roles) if names is None or peer.name in names]
+    everyone = [
+        peer.on(lanes)
+        for peer in peers(case.roles)
+        for lanes in (case.lanes if peer.scales_by else (1,))
+    ]
+    return [peer for peer in everyone if names is None or peer.name in names]
 
 
 def _outcome(workload: Workload, result: PeerResult) -> str:

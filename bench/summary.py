@@ -68,13 +68,13 @@ class Verdict:
     target: Target
     metric: Metric
     measured: Spread | None
-    """A ratio, or greenpump's own figure if the target names no peer."""
+    """A ratio, or the figure itself if the target names no peer."""
 
     @property
     def outcome(self) -> str:
         if self.measured is None:
             return "not measured"
-        return "met" if self.measured.median <= self.target.at_most else "missed"
+        return "met" if self.target.met_by(self.measured.median) else "missed"
 
 
 def verdicts(results: Sequence[CaseResult], metrics: Sequence[Metric]) -> list[Verdict]:
@@ -84,9 +84,9 @@ def verdicts(results: Sequence[CaseResult], metrics: Sequence[Metric]) -> list[V
         for target in result.case.targets:
             metric = by_key[target.metric]
             if target.peer:
-                measured = result.ratio("greenpump", target.peer, metric)
+                measured = result.ratio(target.of, target.peer, metric)
             else:
-                measured = own.spread(metric) if (own := result.find("greenpump")) else None
+                measured = own.spread(metric) if (own := result.find(target.of)) else None
             found.append(Verdict(result.case.label, target, metric, measured))
     return found
 

@@ -34,9 +34,10 @@ def number(value: float, digits: int) -> str:
 def case_table(result: CaseResult, metrics: Sequence[Metric], bases: Sequence[str]) -> str:
     first, *others = metrics
     present = [base for base in bases if result.find(base)]
-    header = ["peer", f"{first.label}, median", "min – max"]
-    header += [f"÷ {base}" for base in present]
-    header += [metric.label for metric in others]
+    over = [f"÷ {base}" for base in present]
+    header = ["peer", f"{first.label}, median", "min – max", *over]
+    for metric in others:
+        header += [metric.label, *(over if metric.compared else [])]
     rows = []
     for peer in ranked(result.peers, first):
         spread = peer.spread(first)
@@ -46,14 +47,19 @@ def case_table(result: CaseResult, metrics: Sequence[Metric], bases: Sequence[st
             continue
         low, high = (number(value, first.digits) for value in (spread.min, spread.max))
         row = [peer.peer, number(spread.median, first.digits), f"{low} – {high}"]
-        for base in present:
-            ratio = result.ratio(peer.peer, base, first)
-            row.append("" if ratio is None else number(ratio.median, 2))
+        row += _ratios(result, peer.peer, present, first)
         for metric in others:
             other = peer.spread(metric)
             row.append("" if other is None else number(other.median, metric.digits))
+            if metric.compared:
+                row += _ratios(result, peer.peer, present, metric)
         rows.append(row)
     return table(header, rows)
+
+
+def _ratios(result: CaseResult, peer: str, bases: Sequence[str], metric: Metric) -> list[str]:
+    ratios = (result.ratio(peer, base, metric) for base in bases)
+    return ["" if ratio is None else number(ratio.median, 2) for ratio in ratios]
 
 
 def report(
@@ -88,13 +94,15 @@ def _targets(verdicts: Sequence[Verdict]) -> str:
     for verdict in verdicts:
         peer = f" ÷ {verdict.target.peer}" if verdict.target.peer else ""
         metric = verdict.metric.label if verdict.target.metric or not peer else ""
-        name = f"{verdict.case}: greenpump{peer}{metric and ', ' + metric}"
+        name = f"{verdict.case}: {verdict.target.of}{peer}{metric and ', ' + metric}"
         measured = spread = ""
         if verdict.measured is not None:
             measured = number(verdict.measured.median, 2)
             spread = f"{number(verdict.measured.min, 2)} – {number(verdict.measured.max, 2)}"
-        rows.append([name, f"≤ {verdict.target.at_most:g}", measured, spread, verdict.outcome])
-    return table(["target", "at most", "measured", "min – max", "outcome"], rows)
+        limits = [("≤", verdict.target.at_most), ("≥", verdict.target.at_least)]
+        wanted = " ".join(f"{sign} {limit:g}" for sign, limit in limits if limit is not None)
+        rows.append([name, wanted, measured, spread, verdict.outcome])
+    return table(["target", "wanted", "measured", "min – max", "outcome"], rows)
 
 
 def _abouts(results: Sequence[CaseResult]) -> list[str]:
@@ -116,6 +124,7 @@ def _provenance(run: dict[str, Any]) -> str:
             f"- {machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']}"
             f" (peer on core {run['cores']['server']}, load on core {run['cores']['load']})",
             f"- CPython {machine['python']}{'' if machine['gil'] else ' without GIL'},"
+            f" free-threaded CPython {machine['freethreaded'] or 'not here'},"
             f" gcc {machine['gcc']}, libevent {machine['libevent']}, {libraries}",
             f"- commit {machine['commit']}",
         ]

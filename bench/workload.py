@@ -26,17 +26,25 @@ class Metric:
     key: str
     label: str
     digits: int = 2
+    compared: bool = False
+    """Has ratio columns of its own, though it isn't the first."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """greenpump's figure is to be at most `at_most`: times that of `peer`, or as it stands."""
+    """A figure of `of` is to keep these limits: times that of `peer`, or as it stands."""
 
     peer: str
     """"" for a figure that is compared to nobody's."""
-    at_most: float
+    at_most: float | None = None
     metric: str = ""
     """The key of the metric; "" is the workload's first."""
+    at_least: float | None = None
+    of: str = "greenpump"
+
+    def met_by(self, figure: float) -> bool:
+        enough = self.at_least is None or figure >= self.at_least
+        return enough and (self.at_most is None or figure <= self.at_most)
 
 
 @dataclass(frozen=True)
@@ -47,6 +55,8 @@ class Case:
     roles: tuple[str, ...]
     params: Params
     targets: tuple[Target, ...] = ()
+    lanes: tuple[int, ...] = (1,)
+    """On how many cores at once the peers that scale play, in turn."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +65,8 @@ class Bench:
 
     server_cpu: int | None
     load_cpu: int | None
+    cores: tuple[int, ...] = ()
+    """All there are, for a peer that takes several."""
 
 
 @dataclass(frozen=True)

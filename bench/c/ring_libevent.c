@@ -1,6 +1,7 @@
 /* The ring on libevent: PAIRS socket pairs, ACTIVE bytes going round. Whoever becomes readable
  * reads one byte and writes one to the next pair, until WRITES bytes have been written and read.
- * A first ring of WARMUP writes isn't measured. Prints one JSON line. */
+ * A first ring of WARMUP writes isn't measured. Prints one JSON line. Starts to measure with other
+ * processes when BENCH_GATE says how (bench/gate.py). */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <event2/event.h>
@@ -60,6 +61,21 @@ static void ring(long writes)
 			die("event_base_loop");
 }
 
+static void pass_gate(void)
+{
+	const char *numbers = getenv("BENCH_GATE");
+	int ready, go;
+	char byte;
+	if (!numbers)
+		return;
+	if (sscanf(numbers, "%d,%d", &ready, &go) != 2 || write(ready, "!", 1) != 1)
+		die("BENCH_GATE");
+	close(ready);
+	if (read(go, &byte, 1) != 0)
+		die("BENCH_GATE");
+	close(go);
+}
+
 static uint64_t clock_ns(clockid_t id)
 {
 	struct timespec t;
@@ -96,6 +112,7 @@ int main(int argc, char **argv)
 			die("event_add");
 	}
 	ring(warmup);
+	pass_gate();
 	uint64_t wall = clock_ns(CLOCK_MONOTONIC), cpu = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
 	ring(writes);
 	cpu = clock_ns(CLOCK_PROCESS_CPUTIME_ID) - cpu;

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from bench.accounting import Stopwatch
+from bench.gate import pass_gate
 from bench.peers.plain_sockets import ring_pairs
 
 
@@ -41,6 +42,7 @@ async def measure(pairs: int, active: int, writes: int, warmup: int) -> dict[str
     for position, sock in enumerate(ins):
         loop.add_reader(sock.fileno(), hop, position)
     await ring(warmup)
+    pass_gate()
     watch = Stopwatch()
     watch.start()
     await ring(writes)

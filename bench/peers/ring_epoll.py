@@ -5,6 +5,7 @@ from __future__ import annotations
 import select
 
 from bench.accounting import Stopwatch
+from bench.gate import pass_gate
 from bench.peers.plain_sockets import ring_pairs
 
 EVENTS = 256
@@ -32,6 +33,7 @@ def run(pairs: int, active: int, writes: int, warmup: int) -> dict[str, float]:
                 to_read -= 1
 
     ring(warmup)
+    pass_gate()
     watch = Stopwatch()
     watch.start()
     ring(writes)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import greenpump as gp
 from bench.peers import straight_ring
 
+SCALES_BY = "processes"
+
 
 def run(pairs: int, active: int, writes: int, warmup: int) -> dict[str, float]:
     def main() -> dict[str, float]:

@@ -6,6 +6,8 @@ import os
 
 from bench.build import binary
 
+SCALES_BY = "processes"
+
 
 def run(pairs: int, active: int, writes: int, warmup: int) -> None:
     program = binary("ring_libevent", ["event_core"], needs="libevent-dev")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import trio
 
 from bench.accounting import Stopwatch
+from bench.gate import pass_gate
 
 
 def run(pairs: int, active: int, writes: int, warmup: int) -> dict[str, float]:
@@ -41,6 +42,7 @@ async def measure(pairs: int, active: int, writes: int, warmup: int) -> dict[str
         for position in range(pairs):
             nursery.start_soon(hop, position)
         await ring(warmup)
+        pass_gate()
         watch = Stopwatch()
         watch.start()
         await ring(writes)

@@ -9,16 +9,16 @@ import socket
 from collections.abc import Callable, Sequence
 
 from bench.accounting import Stopwatch
+from bench.gate import pass_gate
 
 
-def measure(
+def make(
     socketpair: Callable[[], Sequence[socket.socket]],
     spawn: Callable[[Callable[[int], None], int], object],
     pairs: int,
     active: int,
-    writes: int,
-    warmup: int,
-) -> dict[str, float]:
+) -> Callable[[int], None]:
+    """A ring with a task waiting at each pair; what is returned runs it for a count of events."""
     ends = [socketpair() for _ in range(pairs)]
     done, tell_done = socketpair()
     to_write = to_read = 0
@@ -45,7 +45,20 @@ def measure(
 
     for position in range(pairs):
         spawn(hop, position)
+    return ring
+
+
+def measure(
+    socketpair: Callable[[], Sequence[socket.socket]],
+    spawn: Callable[[Callable[[int], None], int], object],
+    pairs: int,
+    active: int,
+    writes: int,
+    warmup: int,
+) -> dict[str, float]:
+    ring = make(socketpair, spawn, pairs, active)
     ring(warmup)
+    pass_gate()
     watch = Stopwatch()
     watch.start()
     ring(writes)

@@ -28,6 +28,7 @@ HEAD: dict[str, Any] = {
         "kernel": "6.1.0",
         "python": "3.13.0",
         "gil": True,
+        "freethreaded": None,
         "gcc": "14.2.0",
         "libevent": None,
         "libraries": {"gevent": None},
