@@ -6,6 +6,7 @@ import argparse
 import logging
 import os
 import signal
+import ssl
 import sys
 from typing import Any
 
@@ -43,7 +44,9 @@ def serve_here(options: argparse.Namespace) -> None:
     """In this process, on one or several hubs."""
     with gp.move_on_after() as life, make_chat(options) as chat:
         stopper = gp.spawn(stop_on_sigterm, life)
-        gp.serve(chat.handle_conn, listen(options), hubs=options.hubs, grace=GRACE)
+        gp.serve(
+            chat.handle_conn, listen(options), hubs=options.hubs, tls=tls(options), grace=GRACE
+        )
         stopper.cancel()
 
 
@@ -65,7 +68,9 @@ def serve_in_processes(options: argparse.Namespace) -> None:
             gp.spawn(drain_when_told, chats[0])
         chats[0].handle_conn(conn, peer)
 
-    gp.serve(handle_conn, listen(options), processes=options.processes, grace=GRACE)
+    gp.serve(
+        handle_conn, listen(options), processes=options.processes, tls=tls(options), grace=GRACE
+    )
 
 
 def drain_when_told(chat: Chat) -> None:
@@ -91,8 +96,17 @@ def listen(options: argparse.Namespace) -> gp.Socket:
     several = options.processes * options.hubs > 1
     listener = gp.listen((options.host, options.port), reuse_port=several)
     port = listener.getsockname()[1]
-    print(f"The chat is at http://{options.host}:{port} (Ctrl-C stops it)", flush=True)
+    scheme = "https" if options.tls_cert else "http"
+    print(f"The chat is at {scheme}://{options.host}:{port} (Ctrl-C stops it)", flush=True)
     return listener
+
+
+def tls(options: argparse.Namespace) -> ssl.SSLContext | None:
+    if not options.tls_cert:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(options.tls_cert, options.tls_key)
+    return context
 
 
 def parse_options() -> argparse.Namespace:
@@ -113,6 +127,8 @@ def parse_options() -> argparse.Namespace:
     add("--rate", type=float, default=Limits.rate, help="messages a second of one client")
     add("--burst", type=int, default=Limits.burst, help="and how many at once")
     add("--poll-seconds", type=float, default=Limits.poll_seconds, help="how long a poll waits")
+    add("--tls-cert", help="the certificate, with those between it and the root, as PEM")
+    add("--tls-key", help="its private key, if that isn't in the same file")
     add("--origin", action="append", default=[], help="another origin whose pages may come in")
     add("--access-log", action="store_true", help="a line on stderr for each request")
     return parser.parse_args()

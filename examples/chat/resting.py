@@ -87,20 +87,22 @@ class Resting:
 
     def write(self, data: bytes) -> None:
         """Send ``data`` without waiting for it: never parks, never raises."""
-        if self.backlog is None:
-            try:
-                sent = _send_now(self.conn, data, socket.MSG_NOSIGNAL)
-            except BlockingIOError:
-                sent = 0
-            except OSError:
-                self.end()
-                return
-            if sent < len(data):
-                self.backlog = Backlog(self, data[sent:])
-        else:
+        if self.backlog is not None:
             self.backlog.data += data
             if len(self.backlog.data) > MAX_BACKLOG:
                 self.cut_off()
+            return
+        sent = 0
+        if type(self.conn) is gp.Socket:  # else it is TLS, which may have more to say than this
+            try:
+                sent = _send_now(self.conn, data)
+            except BlockingIOError:
+                pass
+            except OSError:
+                self.end()
+                return
+        if sent < len(data):
+            self.backlog = Backlog(self, data[sent:])
 
     def flush(self) -> None:
         """Park until what was written has been taken by the kernel, or the client is gone."""

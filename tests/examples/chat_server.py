@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -46,16 +47,25 @@ class ChatServer:
         self.kill()
 
 
-def run_chat(*arguments: str, stderr: int | None = None) -> subprocess.Popen[str]:
+class Process(subprocess.Popen[str]):
+    """One that a test which fails doesn't wait for."""
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: Any) -> None:
+        if kind is not None:
+            self.kill()
+        super().__exit__(kind, *rest)
+
+
+def run_chat(*arguments: str, stderr: int | None = None) -> Process:
     """The chat in a process of its own; its stdout is a pipe. Without a store it is in memory."""
     command = [sys.executable, "-m", "examples.chat", "--store", "memory", *arguments]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=stderr, text=True)
+    return Process(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=stderr, text=True)
 
 
 def announced_port(process: subprocess.Popen[str]) -> int:
     """The port that the chat names; it listens by then, so whoever connects is let in."""
     assert process.stdout is not None
     said = process.stdout.readline()
-    found = re.match(r"The chat is at http://127\.0\.0\.1:(\d+) ", said)
+    found = re.match(r"The chat is at https?://127\.0\.0\.1:(\d+) ", said)
     assert found is not None, f"the chat said {said!r} and ended with {process.wait()}"
     return int(found[1])

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import signal
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
 
-from tests.examples.chat_server import ChatServer, announced_port, run_chat
+from examples.chat import tokens
+from tests.examples.chat_server import ROOT, ChatServer, announced_port, run_chat
+from tests.examples.redis_server import RedisServer
+from tests.net.tls.certificates import Certificates
 
 
 @pytest.fixture
 def server() -> Iterator[ChatServer]:
-    with ChatServer() as server:
+    with ChatServer("--rate", "1e6") as server:
         yield server
 
 
@@ -121,3 +127,97 @@ def test_a_port_in_use_is_said_in_one_line(server: ChatServer) -> None:
     assert out == ""
     assert said.startswith(f"can't serve on 127.0.0.1:{server.port}: ")
     assert said.count("\n") == 1
+
+
+def test_sigterm_sends_clients_away_and_ends_it() -> None:
+    chat = run_chat("--port", "0", stderr=subprocess.PIPE)
+    with chat, socket.create_connection(("127.0.0.1", announced_port(chat))) as client:
+        client.settimeout(20)
+        client.sendall(b"GET /stream?channel=room HTTP/1.1\r\nHost: h\r\n\r\n")
+        stream = client.makefile("rb")
+        while not stream.readline().startswith(b"retry: "):
+            pass
+        chat.send_signal(signal.SIGTERM)
+        assert re.fullmatch(rb"\nretry: \d+\n\n", stream.read())
+        stream.close()
+        _, said = chat.communicate(timeout=20)
+    assert (chat.returncode, said) == (0, "")
+
+
+def test_processes_share_one_redis(tmp_path: Path) -> None:
+    with RedisServer(tmp_path) as redis:
+        chat = run_chat("--port", "0", "--store", redis.url, "--processes", "2")
+        with chat:
+            port = announced_port(chat)
+            clients = [http.client.HTTPConnection("127.0.0.1", port, timeout=20) for _ in range(12)]
+            for number, client in enumerate(clients):  # the kernel spreads them
+                publish(client, str(number))
+            for client in clients:
+                assert len(poll(client, seqid=0)) == 12
+            for client in clients:
+                client.request("GET", "/subscribe?channel=room&sname=ann&seqid=12")
+            publish_with_new_connection(port, "to all")
+            for client in clients:
+                assert json.loads(client.getresponse().read())[0]["msg"] == "to all"
+                client.close()
+            chat.send_signal(signal.SIGTERM)
+            assert chat.wait(timeout=20) == 0
+
+
+def publish_with_new_connection(port: int, msg: str) -> None:
+    with connection(port) as client:
+        publish(client, msg)
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (("--processes", "2"), "processes need a store that they can share"),
+        (("--store", "postgres://x"), "no such store"),
+        (("--store", "sqlite:/no/such/folder/chat.db"), "unable to open database file"),
+        (("--tls-cert", "/no/such/file"), "No such file"),
+    ],
+)
+def test_what_can_not_be_is_said_in_one_line(options: tuple[str, ...], complaint: str) -> None:
+    with run_chat("--port", "0", *options, stderr=subprocess.PIPE) as process:
+        _, said = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert complaint in said
+    assert said.count("\n") == 1
+
+
+def test_by_tls(tmp_path: Path) -> None:
+    certificates = Certificates(tmp_path)
+    certificate, key = certificates.issue("127.0.0.1")
+    options = ("--tls-cert", str(certificate), "--tls-key", str(key), "--rate", "1e6")
+    with run_chat("--port", "0", *options) as chat:
+        port = announced_port(chat)
+        context = certificates.client()
+        with socket.create_connection(("127.0.0.1", port)) as plain:
+            plain.settimeout(20)
+            with context.wrap_socket(plain, server_hostname="127.0.0.1") as conn:
+                conn.sendall(b"GET /stream?channel=room HTTP/1.1\r\nHost: h\r\n\r\n")
+                stream = conn.makefile("rb")
+                while not stream.readline().startswith(b"retry: "):
+                    pass
+                client = http.client.HTTPSConnection("127.0.0.1", port, timeout=20, context=context)
+                with closing(client):
+                    for number in range(300):
+                        publish(client, f"{number} {'x' * 400}")
+                    said: list[str] = []
+                    while len(said) < 300:
+                        line = stream.readline()
+                        if line.startswith(b"data: "):
+                            said.append(json.loads(line.removeprefix(b"data: "))["msg"].split()[0])
+                    assert said == [str(number) for number in range(300)]
+                    assert len(poll(client, seqid=0)) == 200
+                stream.close()
+        chat.send_signal(signal.SIGTERM)
+        assert chat.wait(timeout=20) == 0
+
+
+def test_a_token_from_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHAT_SECRET", "s")
+    command = [sys.executable, "-m", "examples.chat.tokens", "--channel", "room", "--sname", "ann"]
+    token = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    tokens.check("s", token.strip(), "room", "ann")
