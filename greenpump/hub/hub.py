@@ -513,11 +513,14 @@ class Hub:
             if not hub.stealable:
                 continue
             self.idle_ms = self.patience  # a verdict of deadlock.py is taken back before anything
-            with task_module._moving:
+            try:
+                task_module._moving.acquire()
                 if not hub.stealable:
                     continue
                 task = hub.stealable.popleft()
                 task.hub = self
+            finally:
+                task_module._moving.release()
             self.ready.append(task)
             return True
         return False
@@ -715,8 +718,10 @@ _fence = threading.Lock()
 
 def _full_fence() -> None:
     """Order the stores before it and the loads after it, on builds without the GIL."""
-    with _fence:
-        pass
+    try:
+        _fence.acquire()
+    finally:
+        _fence.release()
 
 
 def live_fds() -> set[int]:

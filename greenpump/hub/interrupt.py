@@ -16,6 +16,9 @@ SIGTERM's that calls ``sys.exit()``, leaves the hub in order; in hub code its ex
 main task, or to the task that was about to go on, and it may take along a wake-up that was on its
 way. So raise there to end the program; for all else have the handler spawn or cancel a task.
 
+Hub code acquires a lock inside a ``try``, never by ``with``: from CPython 3.14 on a handler that
+raises may strike after ``__enter__`` and before the block, and the lock stays taken for ever.
+
 Rejected: raising wherever it lands (under a storm of signals 199 of 200 tasks were lost); blocking
 SIGINT in hub code (two syscalls per park).
 """

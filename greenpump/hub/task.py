@@ -228,8 +228,11 @@ class Task(Generic[T_co]):
         # sides sees the other; without the GIL only the lock orders these two lines.
         if self._joiners is None and not FREE_THREADED:
             return False
-        with _joining:
+        try:
+            _joining.acquire()
             joiners, self._joiners = self._joiners or (), None
+        finally:
+            _joining.release()
         observed = False
         for joiner in joiners:
             observed |= joiner.observer
@@ -256,11 +259,14 @@ class Task(Generic[T_co]):
 
     def _stay(self) -> None:
         """Let no other hub take the task any more: its cancel would find it gone."""
-        with _moving:
+        try:
+            _moving.acquire()
             try:
                 self.hub.stealable.remove(self)
             except ValueError:
                 return
+        finally:
+            _moving.release()
         self.hub.post(self)
 
     def _cancel(self, reason: str | BaseException) -> None:
@@ -296,20 +302,26 @@ class Task(Generic[T_co]):
 
         Doesn't park. The call is made by hub code on the task's thread: it may wake, never park.
         """
-        with _joining:
+        try:
+            _joining.acquire()
             if self._joiners is None:
                 self._joiners = {}
             self._joiners[joiner] = None
+        finally:
+            _joining.release()
         return not (self.done and self._leave(joiner))
 
     def _leave(self, joiner: Joiner) -> bool:
-        with _joining:
+        try:
+            _joining.acquire()
             if self._joiners is None or joiner not in self._joiners:
                 return False
             del self._joiners[joiner]
             if not self._joiners:
                 self._joiners = None
             return True
+        finally:
+            _joining.release()
 
 
 def new_task(
