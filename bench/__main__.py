@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench import machine, options, readme, registry, runner, summary, tables
+from bench import machine, options, plots, readme, registry, runner, summary, tables
 from bench.workload import Workload
 
 RESULTS = Path(__file__).parent / "results"
@@ -41,6 +41,8 @@ def parser(workloads: dict[str, Workload]) -> argparse.ArgumentParser:
         workload.add_arguments(command)
     command = commands.add_parser("readme", help="put the figures of the results into README.md")
     readme.add_arguments(command)
+    command = commands.add_parser("plots", help="draw the results of ring")
+    plots.add_arguments(command)
     return top
 
 
@@ -113,6 +115,8 @@ def main(argv: Sequence[str]) -> int:
     args = parser(workloads).parse_args(argv)
     if args.workload == "readme":
         return readme.main(args)
+    if args.workload == "plots":
+        return plots.main(args)
     command = shlex.join(["python", "-m", "bench", *argv])
     return run(workloads[args.workload], args, command)
 

@@ -6,8 +6,6 @@ import uvloop
 
 from bench.peers.ring_asyncio import measure
 
-SCALES_BY = "processes"
-
 
 def run(pairs: int, active: int, writes: int, warmup: int) -> dict[str, float]:
     result: dict[str, float] = uvloop.run(measure(pairs, active, writes, warmup))

@@ -42,7 +42,7 @@ class Ring(Workload):
         parser.add_argument("--pairs", type=positives, help=f"None is {PAIRS}")
         parser.add_argument("--active", type=positives, help=f"None is {ACTIVE}")
         parser.add_argument(
-            "--writes", type=positive, default=100_000, help="measured; as many as pairs at least"
+            "--writes", type=positive, default=50_000, help="measured; as many as pairs at least"
         )
         parser.add_argument(
             "--full",
