@@ -17,8 +17,8 @@ from .chat import Chat
 from .limits import Limits
 from .stores import Bounds, StoreDown, open_store
 
-GRACE = 0.5
-"""Seconds for requests under way when the chat ends: enough for a post."""
+GRACE = 5.0
+"""Seconds for requests under way when the chat ends, and for telling all clients to go."""
 
 
 def main() -> int:
