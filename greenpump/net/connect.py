@@ -23,12 +23,11 @@ from __future__ import annotations
 import errno
 import os
 import socket as _stdlib
-import ssl
 from collections import deque
 from contextlib import suppress
 from functools import cache
 from itertools import chain, zip_longest
-from typing import Any, Final, Literal, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, overload
 
 from ..hub.local import this_hub
 from ..hub.scope import move_on_after, shield
@@ -39,7 +38,11 @@ from ..hub.wait import wake
 from .dns import Address, resolve
 from .naming import show
 from .socket import Socket
-from .tls.socket import SSLSocket
+
+if TYPE_CHECKING:
+    import ssl
+
+    from .tls.socket import SSLSocket
 
 __all__ = ["connect"]
 
@@ -115,6 +118,8 @@ def connect(
             return sock
         race.secures = True
         try:
+            from .tls.socket import SSLSocket  # here: see serve
+
             return SSLSocket._create(sock, context=context, server_hostname=server_hostname)
         except BaseException:
             sock.close()
@@ -132,6 +137,8 @@ def _context(tls: Any, server_hostname: str | None) -> ssl.SSLContext | None:
         return None
     if tls is True:
         return _default_context()
+    import ssl
+
     if not isinstance(tls, ssl.SSLContext):
         raise TypeError(f"connect needs an ssl.SSLContext or True for tls, not {tls!r}")
     return tls
@@ -139,6 +146,8 @@ def _context(tls: Any, server_hostname: str | None) -> ssl.SSLContext | None:
 
 @cache
 def _default_context() -> ssl.SSLContext:
+    import ssl
+
     return ssl.create_default_context()
 
 

@@ -25,9 +25,8 @@ import errno
 import logging
 import os
 import socket as _stdlib
-import ssl
 from collections.abc import Callable
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ..hub import threads
 from ..hub.interrupt import calls_user_code
@@ -41,7 +40,9 @@ from .listen import listen
 from .naming import show
 from .prefork import supervise
 from .socket import Socket
-from .tls.served import Secured
+
+if TYPE_CHECKING:
+    import ssl
 
 __all__ = ["serve"]
 
@@ -127,6 +128,11 @@ def serve(
     for seconds in (grace, handshake_timeout):
         this_hub().timers.after(seconds)  # raises for what is no time
     if tls is not None:
+        # Imported here: OpenSSL is 20 ms and 5 MB that most programs need not have.
+        import ssl
+
+        from .tls.served import Secured
+
         if not isinstance(tls, ssl.SSLContext):
             raise TypeError(f"serve needs an ssl.SSLContext for tls, not {tls!r}")
         handler = Secured(handler, tls, handshake_timeout)

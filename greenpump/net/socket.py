@@ -124,7 +124,7 @@ class Socket(Streams, Messages, Detachable, Options):
             return self._recv_at_hand(self._pollable, bufsize)
         self._usual = bufsize
         self._guess = min(bufsize, SMALL)
-        return self.recv(bufsize)
+        return Socket.recv(self, bufsize)  # a subclass may have its own
 
     def _recv_at_hand(self, pollable: Pollable, bufsize: int) -> bytes:
         """recv on a plain socket that may have something already, or had much the last time."""

@@ -370,7 +370,8 @@ def robust(fn, *args):
             pass
 
 pairs = [socket.socketpair() for _ in range(5)]
-tasks = [gp.spawn(robust, robust, fn) for fn in (yielder, sleeper, joiner, limited) for _ in range(40)]
+kinds = (yielder, sleeper, joiner, limited)
+tasks = [gp.spawn(robust, robust, fn) for fn in kinds for _ in range(40)]
 tasks += [gp.spawn(robust, robust, ponger, *pair) for pair in pairs]
 for pair in pairs:
     pair[0].setblocking(False)

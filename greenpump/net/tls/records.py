@@ -55,7 +55,7 @@ from ...hub.pollable import READ, WRITE
 from ...hub.spawning import spawn
 from ...hub.timers import FAR
 from ..naming import show
-from ..socket import SMALL, Socket
+from ..socket import Socket
 from .turn import Turn
 
 RECORD: Final = 16 * 1024
@@ -199,14 +199,6 @@ class Records(Socket):
             raise _would_block(READ) from None
         self._left(self._pollable, len(data), self._chunk)
         return data
-
-    def _recv_unusual(self, bufsize: int, flags: int) -> bytes:
-        # Socket's ends with ``self.recv``, which is TLS's here.
-        if flags or not self._plain or self._bulky or type(bufsize) is not int or bufsize < 1:
-            return super()._recv_unusual(bufsize, flags)
-        self._usual = bufsize
-        self._guess = min(bufsize, SMALL)
-        return Socket.recv(self, bufsize)
 
     def _feed(self, data: bytes) -> None:
         """Put what was fetched before OpenSSL."""
