@@ -129,9 +129,10 @@ class PeerProcess:
         raise FailedError(f"not listening after {START_PATIENCE:g} s", self.stderr())
 
 
-def free_port() -> int:
+def free_port(udp: bool = False) -> int:
     """A port nobody listens on now; it is told to the peer, for not every API can report one."""
-    with socket.socket() as probe:
+    kind = socket.SOCK_DGRAM if udp else socket.SOCK_STREAM
+    with socket.socket(socket.AF_INET, kind) as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port

@@ -11,14 +11,27 @@ from bench.registry import Peer
 from bench.server import serving
 from bench.workload import Bench, Case, Metric, Sample, Target, Workload
 
-TARGETS = (Target("c", 1.5), Target("uvloop_protocol", 1.2), Target("gevent", 0.5))
+TARGETS = (
+    Target("c", 1.3),
+    Target("uvloop_protocol", 1.1),
+    Target("gevent", 0.45),
+    Target("uvloop_streams", 0.75),
+    Target("asyncio_sock", 0.75),
+    Target("uvloop_sock", 0.75),
+)
 TARGET_CASES = {(50, 64), (500, 64)}  # connections, bytes
+DEFAULT = ((50, 64), (500, 64), (50, 1024), (50, 100 << 10))
+FULL_CONNECTIONS = (1, 50, 500, 5000)
+FULL_SIZES = (64, 1024, 100 << 10)
 
 
 class Echo(Workload):
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--connections", type=positives, default=(50, 500))
-        parser.add_argument("--size", type=positives, default=(64,), help="bytes")
+        parser.add_argument("--connections", type=positives, help=f"None: with {DEFAULT}")
+        parser.add_argument("--size", type=positives, help="bytes; None: see --connections")
+        parser.add_argument(
+            "--full", action="store_true", help=f"all of {FULL_CONNECTIONS} with all {FULL_SIZES}"
+        )
         parser.add_argument("--seconds", type=float, default=2.0, help="measured, for each sample")
         parser.add_argument(
             "--messages", type=positive, default=0, help="measure this many, if done sooner"
@@ -28,7 +41,7 @@ class Echo(Workload):
     def cases(self, args: Namespace) -> Sequence[Case]:
         return [
             Case(
-                label=f"{connections} connections, {size} B",
+                label=f"{connections:,} connection{'s' * (connections > 1)}, {named(size)}",
                 roles=("echo",),
                 params={
                     "connections": connections,
@@ -39,8 +52,7 @@ class Echo(Workload):
                 },
                 targets=TARGETS if (connections, size) in TARGET_CASES else (),
             )
-            for size in args.size
-            for connections in args.connections
+            for connections, size in combinations(args)
         ]
 
     def measure(self, case: Case, peer: Peer, bench: Bench) -> Sample:
@@ -56,6 +68,22 @@ class Echo(Workload):
                 cpu=bench.load_cpu,
             ).run()
         return per_message(report)
+
+
+def combinations(args: Namespace) -> Sequence[tuple[int, int]]:
+    """Connections and sizes: those asked for, or the default ones."""
+    if not (args.full or args.connections or args.size):
+        return DEFAULT
+    all_connections = args.connections or (FULL_CONNECTIONS if args.full else (50, 500))
+    return [
+        (connections, size)
+        for size in args.size or (FULL_SIZES if args.full else (64,))
+        for connections in all_connections
+    ]
+
+
+def named(size: int) -> str:
+    return f"{size} B" if size % 1024 else f"{size >> 10} KiB"
 
 
 WORKLOAD = Echo(

@@ -1,0 +1,9 @@
+"""Go: channels."""
+
+from __future__ import annotations
+
+from bench.peers import go
+
+
+def run(what: str, count: int) -> None:
+    go.become("channel", what, count)

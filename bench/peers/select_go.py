@@ -1,0 +1,9 @@
+"""Go: select on four channels."""
+
+from __future__ import annotations
+
+from bench.peers import go
+
+
+def run(what: str, count: int) -> None:
+    go.become("select", what, count)

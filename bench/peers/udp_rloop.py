@@ -1,0 +1,11 @@
+"""rloop: the same DatagramProtocol as asyncio's."""
+
+from __future__ import annotations
+
+from bench.peers import on_rloop
+from bench.peers.udp_asyncio import serve
+
+
+def run(port: int, recv_size: int) -> None:
+    del recv_size  # the transport's own
+    on_rloop.run(serve(port))
