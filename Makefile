@@ -43,14 +43,17 @@ format: $(VENV)/.dev  ## format the code and sort its imports
 chat: $(VENV)/.dev  ## run the bundled chat: make chat PORT=8000 HOST=127.0.0.1 STORE=redis://localhost
 	@exec $(BIN)/python -m examples.chat --host $(HOST) --port $(PORT) --store $(STORE)
 
-bench: $(VENV)/.bench  ## measure greenpump beside its peers, into bench/results
-	@for workload in echo ring tasks sync memory timers connections; do \
-		$(BIN)/python -m bench $$workload || exit 1; done
-	@$(BIN)/python -m bench readme
+# Every file is a workload. One that failed fails the whole, but only after all have run.
+WORKLOADS = $(basename $(notdir $(wildcard bench/workloads/[a-z]*.py)))
 
-bench-quick: $(VENV)/.bench  ## the same in short, to see that it runs: the figures are noise
-	@$(BIN)/python -m bench echo --repeats 1 --seconds 0.5 --warmup 0.2 --out bench/.build/quick
-	@$(BIN)/python -m bench ring --repeats 1 --pairs 100 --writes 1000 --out bench/.build/quick
+bench: $(VENV)/.bench  ## measure greenpump beside its peers, into bench/results and README.md
+	@failed=; for workload in $(WORKLOADS); do \
+		$(BIN)/python -m bench $$workload || failed="$$failed $$workload"; done; \
+	$(BIN)/python -m bench plots && $(BIN)/python -m bench readme && \
+	test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
+
+bench-quick: $(VENV)/.bench  ## under a minute: fail when a main ratio is worse than bench/baseline.json
+	@$(BIN)/python -m bench quick
 
 clean:  ## remove the environment and all that tools left behind
 	rm -rf $(VENV) bench/.build .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench import machine, options, plots, readme, registry, runner, summary, tables
+from bench import machine, options, plots, quick, readme, registry, runner, summary, tables
 from bench.workload import Workload
 
 RESULTS = Path(__file__).parent / "results"
@@ -43,6 +43,8 @@ def parser(workloads: dict[str, Workload]) -> argparse.ArgumentParser:
     readme.add_arguments(command)
     command = commands.add_parser("plots", help="draw the results of ring")
     plots.add_arguments(command)
+    command = commands.add_parser("quick", help="have the main ratios become worse?")
+    quick.add_arguments(command)
     return top
 
 
@@ -113,10 +115,9 @@ def progress(line: str) -> None:
 def main(argv: Sequence[str]) -> int:
     workloads = registry.all_workloads()
     args = parser(workloads).parse_args(argv)
-    if args.workload == "readme":
-        return readme.main(args)
-    if args.workload == "plots":
-        return plots.main(args)
+    others = {"readme": readme.main, "plots": plots.main, "quick": quick.main}
+    if args.workload in others:
+        return others[args.workload](args)
     command = shlex.join(["python", "-m", "bench", *argv])
     return run(workloads[args.workload], args, command)
 
