@@ -325,7 +325,7 @@ FRAMES = st.builds(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(data=st.lists(FRAMES | st.binary(max_size=4), max_size=12), cuts=st.booleans())
 @virtual_clock()
 def test_whatever_is_sent_others_get_their_messages(data: list[bytes], cuts: bool) -> None:
