@@ -14,7 +14,7 @@ from typing import Any
 from bench import interpreters
 from bench.process import ROOT
 
-LIBRARIES = ("greenpump", "greenlet", "gevent", "uvloop", "trio")
+LIBRARIES = ("greenpump", "greenlet", "gevent", "eventlet", "uvloop", "rloop", "trio", "curio")
 
 
 def describe() -> dict[str, Any]:
@@ -26,6 +26,7 @@ def describe() -> dict[str, Any]:
         "gil": getattr(sys, "_is_gil_enabled", lambda: True)(),
         "freethreaded": _freethreaded(),
         "gcc": _first_line("gcc", "-dumpfullversion"),
+        "go": _first_line("go", "env", "GOVERSION"),
         "libevent": _first_line("pkg-config", "--modversion", "libevent"),
         "libraries": {name: _version(name) for name in LIBRARIES},
         "commit": _first_line("git", "-C", str(ROOT), "describe", "--always", "--dirty"),

@@ -125,7 +125,8 @@ def _provenance(run: dict[str, Any]) -> str:
             f" (peer on core {run['cores']['server']}, load on core {run['cores']['load']})",
             f"- CPython {machine['python']}{'' if machine['gil'] else ' without GIL'},"
             f" free-threaded CPython {machine['freethreaded'] or 'not here'},"
-            f" gcc {machine['gcc']}, libevent {machine['libevent']}, {libraries}",
+            f" gcc {machine['gcc']}, {machine['go'] or 'no go'}, libevent {machine['libevent']},"
+            f" {libraries}",
             f"- commit {machine['commit']}",
         ]
     )

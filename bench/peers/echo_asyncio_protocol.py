@@ -17,8 +17,10 @@ class Echo(asyncio.Protocol):
 
 async def serve(port: int) -> None:
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(Echo, "127.0.0.1", port, backlog=socket.SOMAXCONN)
-    await server.serve_forever()
+    server = await loop.create_server(
+        Echo, "127.0.0.1", port, backlog=socket.SOMAXCONN, start_serving=False
+    )
+    await server.serve_forever()  # which, on rloop, breaks a server that serves already
 
 
 def run(port: int, recv_size: int) -> None:

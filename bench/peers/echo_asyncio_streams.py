@@ -18,8 +18,10 @@ async def echo(recv_size: int, reader: asyncio.StreamReader, writer: asyncio.Str
 
 async def serve(port: int, recv_size: int) -> None:
     handler = functools.partial(echo, recv_size)
-    server = await asyncio.start_server(handler, "127.0.0.1", port, backlog=socket.SOMAXCONN)
-    await server.serve_forever()
+    server = await asyncio.start_server(
+        handler, "127.0.0.1", port, backlog=socket.SOMAXCONN, start_serving=False
+    )
+    await server.serve_forever()  # which, on rloop, breaks a server that serves already
 
 
 def run(port: int, recv_size: int) -> None:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
+from bench import build
+from bench.certificate import certificate
 from bench.load import Load, held, per_message
-from bench.outcome import FailedError
+from bench.outcome import FailedError, MissingError
 
 pytestmark = pytest.mark.usefixtures("gcc")
 
@@ -19,16 +24,20 @@ Answer = Callable[[bytes], bytes]
 
 
 @contextmanager
-def server(answer: Answer) -> Iterator[int]:
+def server(answer: Answer, tls: ssl.SSLContext | None = None) -> Iterator[int]:
     """Serves each connection in a thread, and waits for all of them at the end; yields the port."""
 
     def serve(conn: socket.socket) -> None:
         with conn:
             try:
+                if tls is not None:
+                    conn = tls.wrap_socket(conn, server_side=True)
                 while (data := conn.recv(65536)) and (reply := answer(data)):
                     conn.sendall(reply)
-            except ConnectionError:
-                return  # the generator hangs up on who is wrong
+            except (ConnectionError, ssl.SSLError):
+                return  # the generator hangs up on who is wrong, or whom it does not trust
+            finally:
+                conn.close()
 
     def accept() -> None:
         while True:
@@ -124,3 +133,197 @@ def test_held_connections_have_been_answered_and_stay_open() -> None:
 
     with server(count) as port, held(Load(port, 3)):
         assert answered == 3
+
+
+def test_held_connections_are_asked_again() -> None:
+    answered = 0
+
+    def count(data: bytes) -> bytes:
+        nonlocal answered
+        answered += 1
+        return data
+
+    with server(count) as port, held(Load(port, 3)) as holding:
+        holding.ask()
+        assert answered == 6
+        holding.ask()
+        assert answered == 9
+
+
+def test_a_held_connection_that_is_not_answered_again_is_an_error() -> None:
+    left = 3
+
+    def tire(data: bytes) -> bytes:
+        nonlocal left
+        left -= 1
+        return data if left >= 0 else b""
+
+    complaint = "1 of 2 connections: the server closed after 0 of"
+    with (
+        server(tire) as port,
+        held(Load(port, 2)) as holding,
+        pytest.raises(FailedError, match=complaint),
+    ):
+        holding.ask()
+
+
+# -- storms: a connection for each message -----------------------------------------------------
+
+
+def test_a_storm_has_every_message_on_a_connection_of_its_own() -> None:
+    received: list[int] = []  # on each connection, in the order they ended
+
+    def one_connection(conn: socket.socket) -> None:
+        with conn:
+            count = 0
+            while data := conn.recv(100):
+                count += 1
+                conn.sendall(data)
+        received.append(count)
+
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
+
+        def serve() -> None:
+            while True:
+                try:
+                    conn, _ = listener.accept()
+                except OSError:  # shut down
+                    return
+                one_connection(conn)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            load = Load(
+                listener.getsockname()[1], 4, warmup=0, seconds=30, messages=300, storm=True
+            )
+            report = load.run()
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+    assert report["messages"] == 300
+    assert received == [1] * report["total_messages"]
+    assert 0 < report["p50_us"] <= report["p99_us"]
+
+
+def test_a_wrong_answer_in_a_storm_is_an_error() -> None:
+    with server(lambda data: data[::-1]) as port:
+        load = Load(port, 2, warmup=0, seconds=0.1, storm=True)
+        with pytest.raises(FailedError, match="wrong bytes in the echo"):
+            load.run()
+
+
+def test_a_storm_that_nobody_listens_to_is_an_error() -> None:
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        load = Load(reserved.getsockname()[1], 3, warmup=0, seconds=0.1, storm=True)
+        with pytest.raises(FailedError, match="Connection refused"):
+            load.run()
+
+
+# -- UDP ------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def datagram_server(answer: Answer) -> Iterator[int]:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+
+        def serve() -> None:
+            while True:
+                data, peer = sock.recvfrom(65536)
+                if data == b"end":
+                    return
+                sock.sendto(answer(data), peer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield sock.getsockname()[1]
+        finally:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as last:
+                last.sendto(b"end", sock.getsockname())
+            thread.join()
+
+
+def test_datagrams_are_sent_verified_and_counted() -> None:
+    with datagram_server(lambda data: data) as port:
+        report = Load(port, 4, size=1000, warmup=0, seconds=30, messages=500, udp=True).run()
+    assert report["messages"] == 500
+
+
+@pytest.mark.parametrize(
+    ("answer", "complaint"),
+    [
+        (lambda data: data[::-1], "wrong bytes in the echo"),
+        (lambda data: data + b"!", "a datagram of 65 bytes, not 64"),
+        (lambda data: data[1:], "wrong bytes|a datagram of 63 bytes, not 64"),
+        (lambda data: b"", "a datagram of 0 bytes, not 64"),
+    ],
+    ids=["order", "too long", "too short", "empty"],
+)
+def test_a_wrong_datagram_is_an_error(answer: Answer, complaint: str) -> None:
+    with datagram_server(answer) as port:
+        load = Load(port, 1, warmup=0, seconds=0.1, udp=True)
+        with pytest.raises(FailedError, match=complaint):
+            load.run()
+
+
+# -- TLS ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def authority(require: Callable[[str, object, str], None]) -> Path:
+    require("openssl", shutil.which("openssl"), "apt-get install openssl")
+    try:
+        build.binary("loadgen", ["ssl", "crypto"], needs="libssl-dev", define=["TLS"])
+    except MissingError as error:
+        require(error.what, None, error.install)
+    return certificate()[0]
+
+
+@pytest.fixture
+def context(authority: Path) -> ssl.SSLContext:
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    made.load_cert_chain(authority)
+    return made
+
+
+@pytest.mark.parametrize("size", [1, 64, 16384, 300_000])
+def test_over_tls_every_byte_comes_back(
+    size: int, authority: Path, context: ssl.SSLContext
+) -> None:
+    with server(lambda data: data, context) as port:
+        load = Load(port, 3, size=size, warmup=0, seconds=30, messages=20, certificate=authority)
+        assert load.run()["messages"] == 20
+
+
+def test_over_tls_a_wrong_echo_is_an_error(authority: Path, context: ssl.SSLContext) -> None:
+    with server(lambda data: data[::-1], context) as port:
+        load = Load(port, 1, warmup=0, seconds=0.1, certificate=authority)
+        with pytest.raises(FailedError, match="wrong bytes in the echo"):
+            load.run()
+
+
+def test_a_server_with_another_certificate_is_not_trusted(
+    authority: Path, context: ssl.SSLContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.certificate.BUILD", tmp_path)
+    other, _ = certificate()
+    assert other.read_bytes() != authority.read_bytes()
+    with server(lambda data: data, context) as port:
+        load = Load(port, 1, warmup=0, seconds=0.1, certificate=other)
+        with pytest.raises(FailedError, match="no TLS handshake: certificate verify failed"):
+            load.run()
+
+
+def test_a_certificate_is_made_once_and_renewed_when_old(
+    authority: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.certificate.BUILD", tmp_path)
+    path, key = certificate()
+    first = path.read_bytes()
+    assert key == path
+    assert certificate()[0].read_bytes() == first
+    os.utime(path, (0, 0))
+    assert certificate()[0].read_bytes() != first

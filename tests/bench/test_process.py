@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,6 +59,25 @@ def test_without_a_compiler_it_is_named(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(MissingError, match=r"gcc \(apt-get install gcc"):
         build.binary("echo_epoll")
+
+
+def test_without_go_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "BUILD", tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(MissingError, match=r"go \(apt-get install golang-go"):
+        build.go_binary()
+
+
+def test_a_program_for_each_set_of_macros(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gcc: None
+) -> None:
+    (tmp_path / "two.c").write_text(
+        "#ifdef OTHER\nint main(void) { return 7; }\n#else\nint main(void) { return 3; }\n#endif\n"
+    )
+    monkeypatch.setattr(build, "SOURCES", tmp_path)
+    monkeypatch.setattr(build, "BUILD", tmp_path)
+    programs = [build.binary("two"), build.binary("two", define=["OTHER"])]
+    assert [subprocess.run([each], check=False).returncode for each in programs] == [3, 7]
 
 
 def test_a_header_that_is_not_there_names_its_package(

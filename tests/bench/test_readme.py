@@ -30,6 +30,7 @@ HEAD: dict[str, Any] = {
         "gil": True,
         "freethreaded": None,
         "gcc": "14.2.0",
+        "go": None,
         "libevent": None,
         "libraries": {"gevent": None},
         "commit": "abc1234",

@@ -8,6 +8,7 @@ from bench.summary import CaseResult, PeerResult, Spread, ranked, verdicts
 from bench.workload import Case, Metric, Target
 
 CPU = Metric("cpu_us", "CPU µs")
+LATE = Metric("late_us", "late µs")
 TARGETS = (Target("c", 1.5), Target("gevent", 0.5), Target("uvloop", 1.2))
 
 
@@ -68,3 +69,18 @@ def test_verdicts_tell_met_from_missed_from_not_measured() -> None:
         "missed",
         "not measured",
     ]
+
+
+def test_a_target_of_another_metric_or_without_a_peer() -> None:
+    samples = [{"cpu_us": 6.0, "late_us": 50.0}, {"cpu_us": 7.0, "late_us": 60.0}]
+    case = result(
+        PeerResult("greenpump", samples=samples),
+        targets=(Target("", 6.4), Target("", 60.0, "late_us"), Target("", 1.0, of="greenpump_2")),
+    )
+    found = verdicts([case], [CPU, LATE])
+    assert [verdict.measured for verdict in found] == [
+        Spread(median=6.5, min=6.0, max=7.0),
+        Spread(median=55.0, min=50.0, max=60.0),
+        None,
+    ]
+    assert [verdict.outcome for verdict in found] == ["missed", "met", "not measured"]

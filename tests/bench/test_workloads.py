@@ -2,41 +2,54 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 
 import pytest
 
-from bench import registry
+from bench import interpreters, registry
 from bench.__main__ import parser
 from bench.outcome import FailedError, MissingError
 from bench.registry import Peer
 from bench.runner import chosen, pick_cores
 from bench.workload import Case, Workload
-from bench.workloads import connections
+from bench.workloads import connections, echo, memory
 
 WORKLOADS = registry.all_workloads()
 
 SMALL = {
+    "accept": ["--connections", "5", "--messages", "200", "--warmup", "0"],
     "connections": ["--connections", "50", "--seconds", "0.1"],
     "echo": ["--connections", "5", "--messages", "200", "--warmup", "0"],
+    "hubs": ["--items", "800"],
     "memory": ["--count", "200"],
+    "pending": ["--timers", "300"],
     "sync": ["--messages", "50", "--locks", "50", "--selects", "50", "--waiters", "50"],
     "ring": ["--pairs", "10", "--active", "3", "--writes", "300"],
     "tasks": ["--tasks", "50", "--switches", "50", "--timeouts", "50"],
     "timers": ["--sleepers", "2", "--seconds", "0.1", "--longest-ms", "5"],
+    "tls": ["--connections", "3", "--size", "64,100000", "--messages", "60", "--warmup", "0"],
+    "udp": ["--clients", "3", "--size", "64", "--messages", "200", "--warmup", "0"],
 }
 # greenpump and what comes with Python; the others may not be installed.
 STANDARD = {
     "asyncio",
     "asyncio_protocol",
+    "asyncio_sock",
     "asyncio_streams",
     "c",
     "epoll",
     "greenpump",
     "greenpump_detached",
+    "greenpump_later",
     "libevent",
     "threading",
 }
+# What nobody needs for working on greenpump, but whose peers must not rot where it is.
+if shutil.which("go"):
+    STANDARD.add("go")
+if interpreters.freethreaded() is not None:
+    STANDARD |= {"greenpump_nogil", "greenpump_nogil_2hubs", "threading_nogil"}
 
 
 def small_cases(workload: Workload) -> list[Case]:
@@ -84,3 +97,43 @@ def test_a_ring_with_more_bytes_than_pairs_or_writes_is_refused(option: str) -> 
     args = parser(WORKLOADS).parse_args(["ring", option, "50", "--active", "100"])
     with pytest.raises(SystemExit, match="--active"):
         WORKLOADS["ring"].cases(args)
+
+
+def test_more_connections_than_a_process_may_have_are_spread(
+    monkeypatch: pytest.MonkeyPatch, gcc: None
+) -> None:
+    workload = WORKLOADS["memory"]
+    monkeypatch.setattr(memory, "IN_A_PROCESS", 40)
+    args = parser(WORKLOADS).parse_args(["memory", "--count", "100"])
+    case = workload.cases(args)[-1]
+    assert (case.label, case.params["processes"]) == (
+        "an idle connection (of 100 over 3 processes)",
+        3,
+    )
+    (peer,) = chosen(case, ["epoll"])
+    assert workload.measure(case, peer, pick_cores())["kib"] >= 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], echo.DEFAULT),
+        (["--connections", "1"], [(1, 64)]),
+        (["--size", "1,2"], [(50, 1), (500, 1), (50, 2), (500, 2)]),
+        (["--full", "--size", "64"], [(1, 64), (50, 64), (500, 64), (5000, 64)]),
+    ],
+    ids=str,
+)
+def test_the_connections_and_sizes_of_echo(
+    arguments: list[str], expected: list[tuple[int, int]]
+) -> None:
+    args = parser(WORKLOADS).parse_args(["echo", *arguments])
+    assert list(echo.combinations(args)) == list(expected)
+
+
+def test_all_of_echo_is_every_size_with_every_number_of_connections() -> None:
+    args = parser(WORKLOADS).parse_args(["echo", "--full"])
+    labels = [case.label for case in WORKLOADS["echo"].cases(args)]
+    assert len(set(labels)) == 12
+    assert labels[0] == "1 connection, 64 B"
+    assert labels[-1] == "5,000 connections, 100 KiB"
