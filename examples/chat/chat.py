@@ -63,6 +63,14 @@ class Chat:
 
     def talk(self, conn: gp.Socket, client: str) -> None:
         """Answer a client's requests, as long as it sends some."""
+        node = self.node
+        node.talking += 1
+        try:
+            self._talk(conn, client)
+        finally:
+            node.talking -= 1
+
+    def _talk(self, conn: gp.Socket, client: str) -> None:
         connection = Connection(conn, client)
         try:
             for request in connection:
@@ -151,7 +159,7 @@ class Chat:
         """End a node, on its own hub."""
         node.drain()
         with gp.move_on_after(DRAIN_SECONDS):
-            while len(node.wheel):
+            while len(node.wheel) or node.talking:
                 gp.sleep(0.02)
         node.close()
 

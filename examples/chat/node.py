@@ -49,6 +49,8 @@ class Node:
         self.counters = Counters()
         self.channels: OrderedDict[str, Channel] = OrderedDict()  # the least recently used first
         self.seconds = 0
+        self.talking = 0
+        """How many requests are under way."""
         self._alone = alone
         self._tasks = [gp.spawn(self._read_news), gp.spawn(self._mind_time)]
 

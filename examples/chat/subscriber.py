@@ -39,6 +39,8 @@ class Subscriber(Resting):
         while items := self.node.since(channel, position):
             self.write_batch(Batch(items))
             self.flush()
+            if self.conn.fileno() < 0:
+                raise ConnectionResetError("the client has left, or was cut off")
             position = items[-1].position
 
     def join(self, channel: Channel, sname: str) -> None:

@@ -128,6 +128,15 @@ def test_pages_of_other_sites_neither_publish_nor_open_websockets(
         assert status == (101 if allowed else 403)
 
 
+def test_nor_do_they_publish_by_a_script_element() -> None:
+    with opened() as chat, chatting(chat, 3) as clients:
+        for client, site, status in zip(
+            clients, ("cross-site", "same-origin", "none"), (403, 200, 200), strict=True
+        ):
+            target = "/publish?channel=room&sname=ann&msg=hi"
+            assert ask(client, target, f"Sec-Fetch-Site: {site}\r\n") == status
+
+
 # -- limits ----------------------------------------------------------------------------------------
 
 
