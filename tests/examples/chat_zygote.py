@@ -1,7 +1,7 @@
 """Starts chats fast, for tests that kill many: all is imported once, and each is a fork of this.
 
-It reads the arguments of a chat from each line of its stdin, as JSON, starts it, and says its pid.
-The chat says on the same stdout where it is.
+It reads the arguments of a chat from each line of its stdin, as JSON, and starts it. The chat says
+its pid on the same stdout, and where it is.
 """
 
 from __future__ import annotations
@@ -18,13 +18,12 @@ def main() -> None:
 
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel buries the dead
     while line := sys.stdin.readline():
-        pid = os.fork()
-        if not pid:
+        if not os.fork():
+            print(os.getpid(), flush=True)
             sys.argv[1:] = json.loads(line)
             status = chat()
             print(f"it ended: {status}", flush=True)
             os._exit(status)
-        print(pid, flush=True)
 
 
 if __name__ == "__main__":

@@ -51,11 +51,12 @@ class Zygote:
         """A new chat: its pid and port."""
         self._in.write(json.dumps(arguments) + "\n")
         self._in.flush()
-        said = self._out.readline() + self._out.readline()  # in either order
-        found = re.fullmatch(r"(?s)(?=.*^(\d+)$)(?=.*127\.0\.0\.1:(\d+) ).*", said, re.MULTILINE)
+        pid = int(self._out.readline())
+        said = self._out.readline()
+        found = re.search(r"127\.0\.0\.1:(\d+) ", said)
         assert found is not None, said
-        self._pids.append(int(found[1]))
-        return int(found[1]), int(found[2])
+        self._pids.append(pid)
+        return pid, int(found[1])
 
     def kill(self, pid: int) -> None:
         self._pids.remove(pid)
@@ -105,6 +106,14 @@ class Run:
             gp.spawn(self._read, name, way)
             for name, way in {"poll": polled, "events": streamed, "websocket": talked}.items()
         ]
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for task in (*self._writers, *self._readers):
+            task.cancel()
+            task.join()
 
     def finish(self) -> None:
         """Let the writers come to an end, and the readers read all of it."""
@@ -206,37 +215,37 @@ def test_a_hundred_kills_lose_and_repeat_nothing(tmp_path: Path) -> None:
     rng = random.Random(1)
     with Zygote() as zygote:
         server = Server(zygote, f"sqlite:{tmp_path}/chat.db")
-        run = Run(server)
-        for _ in range(100):
-            gp.sleep(rng.uniform(0.0, 0.08))
-            server.kill()
-            server.start()
-        run.finish()
-        run.check()
+        with Run(server) as run:
+            for _ in range(100):
+                gp.sleep(rng.uniform(0.0, 0.08))
+                server.kill()
+                server.start()
+            run.finish()
+            run.check()
 
 
 def test_kills_of_either_of_two_nodes_lose_and_repeat_nothing(tmp_path: Path) -> None:
     rng = random.Random(2)
     with RedisServer(tmp_path) as redis, Zygote() as zygote:
         servers = [Server(zygote, redis.url) for _ in range(2)]
-        run = Run(*servers)
-        for _ in range(40):
-            gp.sleep(rng.uniform(0.0, 0.08))
-            server = rng.choice(servers)
-            server.kill()
-            server.start()
-        run.finish()
-        run.check()
+        with Run(*servers) as run:
+            for _ in range(40):
+                gp.sleep(rng.uniform(0.0, 0.08))
+                server = rng.choice(servers)
+                server.kill()
+                server.start()
+            run.finish()
+            run.check()
 
 
 def test_kills_of_redis_lose_and_repeat_nothing(tmp_path: Path) -> None:
     rng = random.Random(3)
     with RedisServer(tmp_path) as redis, Zygote() as zygote:
-        run = Run(*[Server(zygote, redis.url) for _ in range(2)])
-        for _ in range(10):
-            gp.sleep(rng.uniform(0.0, 0.3))
-            redis.kill()
-            gp.sleep(rng.uniform(0.0, 0.1))
-            redis.start()
-        run.finish()
-        run.check()
+        with Run(*[Server(zygote, redis.url) for _ in range(2)]) as run:
+            for _ in range(10):
+                gp.sleep(rng.uniform(0.0, 0.3))
+                redis.kill()
+                gp.sleep(rng.uniform(0.0, 0.1))
+                redis.start()
+            run.finish()
+            run.check()
