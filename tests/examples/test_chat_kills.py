@@ -241,7 +241,8 @@ def test_kills_of_either_of_two_nodes_lose_and_repeat_nothing(tmp_path: Path) ->
 def test_kills_of_redis_lose_and_repeat_nothing(tmp_path: Path) -> None:
     rng = random.Random(3)
     with RedisServer(tmp_path) as redis, Zygote() as zygote:
-        with Run(*[Server(zygote, redis.url) for _ in range(2)]) as run:
+        servers = [Server(zygote, redis.url) for _ in range(2)]
+        with Run(*servers) as run:
             for _ in range(10):
                 gp.sleep(rng.uniform(0.0, 0.3))
                 redis.kill()
