@@ -378,8 +378,8 @@ static void drain(void)
 			fail(&conns[i], "no echo within %d s", (int)(PATIENCE / SECOND));
 }
 
-/* A storm's connections come from many addresses: each has its own ports, so that none is waited
- * for that is still in TIME_WAIT. */
+/* Connections come from many addresses, each with ports of its own: a storm then never meets those
+ * that are in TIME_WAIT, and the kernel need not search for the last free ones of 18,000. */
 static void bind_somewhere(int fd)
 {
 	static uint32_t next;
@@ -405,11 +405,11 @@ static int open_one(int i)
 	c->fd = socket(AF_INET, flags | (opt.udp ? SOCK_DGRAM : SOCK_STREAM), 0);
 	if (c->fd < 0)
 		die("socket (is the fd limit high enough?)");
-	if (!opt.udp)
+	if (!opt.udp) {
 		setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-	if (opt.storm) {
 		bind_somewhere(c->fd);
-	} else {
+	}
+	if (!opt.storm) {
 		setsockopt(c->fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
 		setsockopt(c->fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
 	}

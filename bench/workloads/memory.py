@@ -24,10 +24,9 @@ PRIMING = 20
 SETTLE = 0.3
 FULL = 100_000
 IN_A_PROCESS = 18_000  # what fits under a hard limit of 20,000 fds
-KB = 1000 / 1024
 TARGETS = (
-    Target("", at_most=7.5 * KB),
-    Target("", at_most=0.8 * KB, of="greenpump_detached"),
+    Target("", at_most=7.5),
+    Target("", at_most=0.8, of="greenpump_detached"),
 )
 
 
