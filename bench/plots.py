@@ -15,6 +15,7 @@ import argparse
 import json
 import re
 import sys
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ METRIC = "wall_us"
 FDS_A_PAIR = 2
 SIZE = (9.0, 5.5)  # inches
 DPI = 110
+CAPTION_WIDTH = 150  # characters
 
 COLOURS = {
     "greenpump": "#1a7f37",
@@ -90,12 +92,13 @@ def style(peer: str) -> Style | None:
 
 def caption(data: Mapping[str, Any]) -> str:
     machine = data["machine"]
-    return (
+    return textwrap.fill(
         f"median of {data['repeats']} interleaved rounds, bars from least to greatest; "
         f"CPython {machine['python']}, without the GIL {machine['freethreaded']}; "
-        f"libevent {machine['libevent']}\n"
-        f"{machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']}, "
-        f"{data['date'][:10]}, commit {machine['commit']}, by `{data['command']}`"
+        f"libevent {machine['libevent']}; {machine['cpu']}, {machine['cores']} cores, "
+        f"Linux {machine['kernel']}; {data['date'][:10]}, commit {machine['commit']}, "
+        f"by `{data['command']}`",
+        CAPTION_WIDTH,
     )
 
 
