@@ -227,8 +227,15 @@ class Pollable:
         if getattr(local, "hub", None) is self.hub:
             self.readable = YES if self.hup else NO
             self.vain = vain = self.vain + 1
-            if vain >= VAIN and not self.hup and self.writer is None and self.crowd is None:
-                self.hub.epoll.modify(self.fd, LEVEL, self.generation << 32 | self.fd)
+            fd = self.fd
+            if (
+                vain >= VAIN
+                and fd >= 0
+                and not self.hup
+                and self.writer is None
+                and self.crowd is None
+            ):
+                self.hub.epoll.modify(fd, LEVEL, self.generation << 32 | fd)
                 self.level = True
         return False
 
@@ -320,7 +327,9 @@ class Pollable:
     def reask(self, hub: Hub) -> None:
         """Have the kernel report the present readiness as a new edge."""
         events = INTEREST if self not in hub.wakeups else EPOLLIN | EPOLLET
-        hub.epoll.modify(self.fd, events, self.generation << 32 | self.fd)
+        fd = self.fd
+        if fd >= 0:  # else it was closed meanwhile, also by another thread: nobody waits for edges
+            hub.epoll.modify(fd, events, self.generation << 32 | fd)
 
     def seat(self, seat: Seat) -> None:
         """Put a waiter at the end of the crowd."""
@@ -333,7 +342,8 @@ class Pollable:
     def pass_on(self) -> None:
         """Wake one waiter for each direction that is worth a try. On the owning hub."""
         if self.level:
-            self.to_edges()
+            with suppress(OSError):  # closed behind our back, or by another thread just now
+                self.to_edges()
         if self.readable:
             self._wake_one(READ)
         if self.writable:

@@ -301,3 +301,33 @@ def test_a_cancelled_reader_of_another_hub_leaves_its_readiness_to_the_next(pair
     assert finish(thread, results) is True
     right.send(b"x")
     assert tasks[0].result(5) is True
+
+
+def test_a_level_triggered_fd_that_is_closed_before_its_crowd_is_passed_on() -> None:
+    fixed, fills = gp.socketpair()
+    other, tells = gp.socketpair()
+
+    def read() -> None:
+        for _ in range(6):
+            fixed.recv(1)
+
+    def close() -> None:
+        other.recv(1)
+        fixed.close()
+
+    with fills, other, tells:
+        reader = gp.spawn(read)
+        gp.yield_now()
+        for _ in range(6):
+            fills.send(b"x")
+            wait_all_parked()
+        reader.join()
+        assert fixed._pollable.level
+        closer = gp.spawn(close)
+        gp.yield_now()
+        tells.send(b"x")  # its reader stands in the run queue before root,
+        fills.send(b"x")  # which is asked to see to the one that nobody reads
+        closer.join()
+        gp.yield_now()
+        assert this_hub().polls > 0
+        assert gp.spawn(lambda: 7).result() == 7
