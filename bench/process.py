@@ -25,7 +25,7 @@ from bench.workload import Params
 ROOT = Path(__file__).parent.parent
 EXIT_MISSING = 77  # what `bench.child` ends with when something isn't installed
 STDERR_TAIL = 2000
-START_PATIENCE = 30.0
+START_PATIENCE = 120.0  # the first to need Go has its library compiled
 STOP_PATIENCE = 5.0
 
 

@@ -15,6 +15,9 @@ from bench.runner import chosen, pick_cores
 from bench.workload import Case, Workload
 from bench.workloads import connections, echo, memory
 
+# The first test that needs Go waits for Go's library to be compiled.
+pytestmark = pytest.mark.timeout(240)
+
 WORKLOADS = registry.all_workloads()
 
 SMALL = {
