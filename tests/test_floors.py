@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterable, Iterator
@@ -432,3 +433,9 @@ def test_a_module_without_its_test_file_is_found(monkeypatch: pytest.MonkeyPatch
     assert unmirrored(["greenpump.net.dns", "greenpump.net.tls", "greenpump.errors"], tests) == [
         "greenpump.net needs no line in NO_TEST_FILE"
     ]
+
+
+def test_what_is_slow_to_load_is_loaded_when_it_is_used() -> None:
+    code = "import greenpump, sys; print({'ssl', 'asyncio', 'concurrent.futures'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert (done.stdout, done.stderr) == ("set()\n", "")

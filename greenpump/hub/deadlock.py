@@ -81,12 +81,15 @@ def find(hub: Hub) -> Deadlock | None:
     if _other_threads(fleet):
         hub.idle_ms = min(2 * max(1, hub.idle_ms), LATER_MS)
         return None
-    with _asking:
+    try:
+        _asking.acquire()
         hub.idle_ms = next(_verdicts)
         verdicts = [_verdict(each) for each in fleet]
         if not all(verdicts) or verdicts != [_verdict(each) for each in fleet]:
             return None
         hub.idle_ms = hub.patience  # it may happen again
+    finally:
+        _asking.release()
     return Deadlock(
         "all tasks are asleep and nothing can wake them\n\n"
         + "\n".join(describe_tasks(each) for each in fleet)

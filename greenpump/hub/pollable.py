@@ -284,9 +284,12 @@ class Pollable:
 
         Of two hubs whose tasks are the first to wait for an fd, at once, one is the owner.
         """
-        with _adopting:
+        try:
+            _adopting.acquire()
             if self.hub.closed:
                 self.register(hub)
+        finally:
+            _adopting.release()
         return self.hub is hub
 
     def register(self, hub: Hub, events: int = INTEREST, generation: int | None = None) -> None:

@@ -715,3 +715,21 @@ def test_a_thread_that_ends_with_parked_tasks_leaves_no_waiter() -> None:
     in_thread(leave).join()
     assert seen == [1]
     assert waiting(channel) == 0
+
+
+def test_len_is_never_more_than_the_capacity_whoever_looks() -> None:
+    class Buffer(deque[int]):
+        longest = 0
+
+        def append(self, item: int) -> None:
+            super().append(item)
+            Buffer.longest = max(Buffer.longest, len(self))
+
+    channel: gp.Channel[int] = gp.Channel(2)
+    channel._buffer = Buffer()
+    with gp.Group() as group:
+        for number in range(6):
+            group.spawn(channel.send, number)
+        gp.yield_now()
+        assert [channel.recv() for _ in range(6)] == list(range(6))
+    assert Buffer.longest == 2
