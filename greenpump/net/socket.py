@@ -32,7 +32,7 @@ import sys
 from errno import EAGAIN, EINPROGRESS
 from operator import index
 from select import POLLOUT, poll
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from greenlet import getcurrent
 
@@ -45,6 +45,9 @@ from .detached import Detachable
 from .messages import NEVER_WAITS, Messages, _fits
 from .options import Options
 from .streams import Streams
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 SMALL = 448
 """Bytes; an object of this size and its header still come from CPython's own allocator."""
@@ -260,6 +263,20 @@ class Socket(Streams, Messages, Detachable, Options):
         if flags & _stdlib.MSG_DONTWAIT:
             return _send(self, data, flags)
         return self._write(_send, None, data, flags)
+
+    def try_send(self, data: ReadableBuffer) -> int:
+        """Send what fits at this moment, and return how many bytes that was; 0 when nothing fits.
+
+        For a sender that serves many and waits for none. It neither parks nor yields, so no other
+        task of the hub runs meanwhile, and time limits don't apply. Raises OSError as ``send``
+        (EPIPE, ECONNRESET, EBADF, ...). man 2 send, MSG_DONTWAIT
+        """
+        # Always tried: of a socket that nobody has waited for yet, no edge would tell of new room.
+        try:
+            return _send(self, data)
+        except BlockingIOError:
+            self._pollable.filled()
+            return 0
 
     def sendall(self, data: Any, flags: int = 0, /) -> None:
         """Send all of ``data``; parks as often as it takes. A timeout limits the whole call.

@@ -135,6 +135,60 @@ def test_a_read_that_stops_at_urgent_data_leaves_the_rest_readable() -> None:
                 got += conn.recv(100)
 
 
+# -- sending what fits ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("timeout", [None, 60, 0])
+def test_what_fits_is_sent_and_nobody_else_runs_meanwhile(timeout: float | None) -> None:
+    a, b = socketpair()
+    with a, b:
+        a.settimeout(timeout)
+        a.set_write_deadline(0)  # time limits are for those who wait
+        ran: list[int] = []
+        other = spawn(ran.append, 1)
+        for _ in range(2 * QUOTA):
+            assert a.try_send(b"x") == 1
+        sent = 2 * QUOTA
+        while piece := a.try_send(bytearray(1_000_000)):
+            sent += piece
+        assert a.try_send(b"x") == 0
+        assert not ran
+        other.join()
+        assert len(b.recv_exactly(sent)) == sent
+        assert a.try_send(b"again") == 5  # though no edge told of the room
+        assert b.recv(10) == b"again"
+
+
+def test_who_waits_to_send_after_a_try_in_vain_is_woken() -> None:
+    a, b = socketpair()
+    with a, b:
+        sent = 0
+        while piece := a.try_send(bytes(1_000_000)):
+            sent += piece
+        waiting = spawn(a.send, b"last")
+        wait_all_parked()
+        assert not waiting.done
+        assert b.recv_exactly(sent + 4)[sent:] == b"last"
+        assert waiting.result() == 4
+
+
+def test_a_try_to_send_fails_as_send_does() -> None:
+    a, b = socketpair()
+    with a:
+        for nonsense in ("text", None, 5):
+            with pytest.raises(TypeError) as info:
+                a.try_send(nonsense)  # type: ignore[arg-type]
+            with pytest.raises(TypeError) as other:
+                a.send(nonsense)
+            assert str(info.value) == str(other.value)
+        b.close()
+        with pytest.raises(BrokenPipeError):
+            a.try_send(b"x")
+    with pytest.raises(OSError) as closed:
+        a.try_send(b"x")
+    assert closed.value.errno == errno.EBADF
+
+
 # -- several tasks on one socket -----------------------------------------------------------------
 
 
