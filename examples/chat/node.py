@@ -12,7 +12,6 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from itertools import groupby
 from typing import Any
 
 import greenpump as gp
@@ -138,11 +137,14 @@ class Node:
 
     def take(self, news: Sequence[News]) -> None:
         """Hand news to those who listen; parks to let others run, or to ask for what is missing."""
-        for name, some in groupby(news, key=lambda each: each.channel):
+        by_channel: dict[str, list[News]] = {}
+        for each in news:
+            by_channel.setdefault(each.channel, []).append(each)
+        for name, some in by_channel.items():
             channel = self.channels.get(name)
             if channel is not None:
                 with channel.reading:
-                    self._take(channel, list(some))
+                    self._take(channel, some)
 
     def _take(self, channel: Channel, news: list[News]) -> None:
         items: list[Item] = []

@@ -150,6 +150,13 @@ def test_feeds_get_what_is_published_and_told(url: str) -> None:
         assert len(one.news) == 2
 
 
+def test_what_came_while_nobody_looked_comes_at_once(url: str) -> None:
+    with opened(url) as store, store.follow() as feed:
+        kept = [store.publish("room", "ann", str(number), "") for number in range(5)]
+        with gp.timeout(20):
+            assert next(iter(feed)) == kept
+
+
 def test_history_is_bounded_by_count(url: str) -> None:
     with opened(url, messages=3) as store:
         for number in range(10):

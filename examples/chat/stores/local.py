@@ -12,6 +12,8 @@ from .store import StoreDown
 
 BACKLOG = 10_000
 """Batches that a feed may be behind. One that is more behind ends: its node then asks the store."""
+AT_ONCE = 100
+"""Batches that are handed over as one: what came meanwhile costs each reader one write."""
 
 
 class LocalFeed:
@@ -28,7 +30,11 @@ class LocalFeed:
         self._feeds.remove(self)
 
     def __iter__(self) -> Iterator[Sequence[News]]:
-        yield from self.channel
+        for news in self.channel:
+            together = list(news)
+            for _ in range(min(len(self.channel), AT_ONCE - 1)):
+                together += self.channel.recv()  # at hand: this is the only one to take it
+            yield together
         raise StoreDown("this feed fell too far behind")
 
 
