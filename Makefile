@@ -61,7 +61,7 @@ clean:  ## remove the environment and all that tools left behind
 
 # One stamp for each set of extras: pip is asked only when pyproject.toml has changed since.
 $(VENV)/.dev: EXTRAS := dev,chat
-$(VENV)/.bench: EXTRAS := dev,bench
+$(VENV)/.bench: EXTRAS := dev,chat,bench
 $(VENV)/.dev $(VENV)/.bench: pyproject.toml .ci/venv
 	@sh .ci/venv $(VENV) $(EXTRAS)
 	@touch $@

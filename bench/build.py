@@ -23,13 +23,14 @@ def binary(
 ) -> Path:
     """The program made from `c/<name>.c`. `needs` names the Debian package of its libraries.
 
-    The file name carries a digest of source and flags, so an edited source is a new program and
-    an old one is never run by mistake; the rename makes concurrent builds harmless.
+    The file name carries a digest of source, headers and flags, so an edited source is a new
+    program and an old one is never run by mistake; the rename makes concurrent builds harmless.
     """
     source = SOURCES / f"{name}.c"
+    text = b"".join(path.read_bytes() for path in (source, *sorted(SOURCES.glob("*.h"))))
     macros = [f"-D{macro}" for macro in define]
     options = [*FLAGS, *macros, *(f"-l{library}" for library in libraries)]
-    program = _place(name, source.read_bytes(), options)
+    program = _place(name, text, options)
     if program.exists():
         return program
     compiler = shutil.which("gcc")

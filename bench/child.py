@@ -18,6 +18,8 @@ from bench.outcome import MissingError
 from bench.process import EXIT_MISSING
 
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+INSTALL = {"greenpump": "-e .", "geventwebsocket": "gevent-websocket"}
+"""What pip is told, where that isn't the name of the package."""
 
 
 def main(module_name: str, params: str, cpus: str = "") -> int:
@@ -33,8 +35,7 @@ def main(module_name: str, params: str, cpus: str = "") -> int:
         package = (error.name or "").partition(".")[0]
         if package in ("", "bench"):  # a fault of ours, not a library that isn't there
             raise
-        install = "pip install -e ." if package == "greenpump" else f"pip install {package}"
-        return missing(package, install)
+        return missing(package, f"pip install {INSTALL.get(package, package)}")
     except MissingError as error:
         return missing(error.what, error.install)
     print(json.dumps(result))

@@ -42,13 +42,18 @@ class Load:
             program = binary("loadgen", ["ssl", "crypto"], needs="libssl-dev", define=["TLS"])
             command = [str(program), "--certificate", str(self.certificate)]
         command += [f"--{option}" for option in ("storm", "udp") if getattr(self, option)]
+        return command + self.options()
+
+    def options(self) -> list[str]:
+        """What every load generator understands."""
+        options = []
         for option in ("port", "connections", "size", "warmup", "seconds", "messages", "cpu"):
             value = getattr(self, option)
             if value is not None:
-                command += [f"--{option}", str(value)]
+                options += [f"--{option}", str(value)]
         for pid in self.pids:
-            command += ["--pid", str(pid)]
-        return command
+            options += ["--pid", str(pid)]
+        return options
 
     def run(self) -> dict[str, Any]:
         """The generator's own report. Raises FailedError if a single echo was wrong or absent."""

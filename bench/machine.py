@@ -14,7 +14,18 @@ from typing import Any
 from bench import interpreters
 from bench.process import ROOT
 
-LIBRARIES = ("greenpump", "greenlet", "gevent", "eventlet", "uvloop", "rloop", "trio", "curio")
+LIBRARIES = (
+    "greenpump",
+    "greenlet",
+    "gevent",
+    "gevent-websocket",
+    "eventlet",
+    "uvloop",
+    "websockets",
+    "rloop",
+    "trio",
+    "curio",
+)
 
 
 def describe() -> dict[str, Any]:

@@ -15,33 +15,19 @@
  * Prints one JSON line. Exit status: 0 all echoes right, 1 some were not, 2 bad usage.
  */
 #define _GNU_SOURCE
-#include <arpa/inet.h>
-#include <errno.h>
+#include "measure.h"
 #include <fcntl.h>
 #include <getopt.h>
-#include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <sched.h>
 #include <stdarg.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/epoll.h>
-#include <sys/resource.h>
-#include <sys/socket.h>
 #include <sys/time.h>
-#include <time.h>
-#include <unistd.h>
 #ifdef TLS
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #endif
 
-enum { EVENTS = 256, CONNECT_BATCH = 64, OFFSETS = 1 << 16, SCRATCH = 1 << 18, MAX_PIDS = 64 };
-enum { SOURCES = 200 };
-enum { SUB_BITS = 6, SUB = 1 << SUB_BITS, BUCKETS = 64 * SUB };
-static const uint64_t SECOND = 1000000000ull;
+enum { EVENTS = 256, CONNECT_BATCH = 64, OFFSETS = 1 << 16, SCRATCH = 1 << 18 };
 static const uint64_t PATIENCE = 10 * 1000000000ull; /* an echo that takes longer never comes */
 
 struct conn {
@@ -62,8 +48,6 @@ static struct {
 	size_t size;
 	double warmup, seconds;
 	uint64_t messages; /* measure this many, if fewer than seconds bring; 0: no such limit */
-	pid_t pids[MAX_PIDS];
-	int pid_count;
 } opt = {.connections = 1, .size = 64, .warmup = 0.5, .seconds = 3, .cpu = -1};
 
 static struct conn *conns;
@@ -71,44 +55,9 @@ static unsigned char *block, *scratch;
 static size_t chunk; /* what one recv may take */
 static int ep;
 static int sending = 1; /* a finished echo is followed by the next message */
-static int measuring;
-static uint64_t measured_cpu, measured_own_cpu, measured_ns; /* counters, then differences */
 static int outstanding; /* connections whose echo isn't complete */
-static uint64_t messages, total_messages, errors, max_latency;
-static uint64_t histogram[BUCKETS];
+static uint64_t total_messages, errors;
 static char first_error[256];
-
-static uint64_t now(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * SECOND + (uint64_t)t.tv_nsec;
-}
-
-static void die(const char *what)
-{
-	fprintf(stderr, "loadgen: %s: %s\n", what, strerror(errno));
-	exit(2);
-}
-
-static uint64_t clock_ns(clockid_t id)
-{
-	struct timespec t;
-	if (clock_gettime(id, &t) < 0)
-		return 0;
-	return (uint64_t)t.tv_sec * SECOND + (uint64_t)t.tv_nsec;
-}
-
-static uint64_t servers_cpu(void)
-{
-	uint64_t sum = 0;
-	for (int i = 0; i < opt.pid_count; i++) {
-		clockid_t id;
-		if (clock_getcpuclockid(opt.pids[i], &id) == 0)
-			sum += clock_ns(id);
-	}
-	return sum;
-}
 
 #ifdef TLS
 static SSL_CTX *tls;
@@ -197,54 +146,6 @@ static void hang_up(struct conn *c)
 }
 #endif
 
-static void start_measuring(void)
-{
-	measured_cpu = servers_cpu();
-	measured_own_cpu = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
-	measured_ns = now();
-	measuring = 1;
-}
-
-static void stop_measuring(void)
-{
-	if (!measuring)
-		return;
-	measuring = 0;
-	sending = 0;
-	measured_cpu = servers_cpu() - measured_cpu;
-	measured_own_cpu = clock_ns(CLOCK_PROCESS_CPUTIME_ID) - measured_own_cpu;
-	measured_ns = now() - measured_ns;
-}
-
-/* Log-linear: exact below 2*SUB ns, then SUB steps per power of two (1.6 % wide). */
-static unsigned bucket_of(uint64_t ns)
-{
-	if (ns < 2 * SUB)
-		return (unsigned)ns;
-	unsigned shift = 63u - (unsigned)__builtin_clzll(ns) - SUB_BITS;
-	return shift * SUB + (unsigned)(ns >> shift);
-}
-
-static double bucket_us(unsigned index)
-{
-	if (index < 2 * SUB)
-		return index / 1e3;
-	unsigned shift = index / SUB - 1;
-	uint64_t low = (uint64_t)(index - shift * SUB) << shift;
-	return ((double)low + (double)(1ull << shift) / 2) / 1e3;
-}
-
-static double percentile_us(double share)
-{
-	uint64_t target = (uint64_t)(share * (double)messages), seen = 0;
-	for (unsigned i = 0; i < BUCKETS; i++) {
-		seen += histogram[i];
-		if (seen > target)
-			return bucket_us(i);
-	}
-	return (double)max_latency / 1e3;
-}
-
 __attribute__((format(printf, 2, 3)))
 static void fail(struct conn *c, const char *format, ...)
 {
@@ -276,6 +177,12 @@ static void flush_out(struct conn *c)
 	}
 }
 
+static void stop(void)
+{
+	stop_measuring();
+	sending = 0;
+}
+
 static int open_one(int i);
 
 static void begin(struct conn *c, uint64_t t)
@@ -303,12 +210,9 @@ static void complete(struct conn *c)
 	if (opt.storm)
 		hang_up(c);
 	if (measuring) {
-		messages++;
-		histogram[bucket_of(latency)]++;
-		if (latency > max_latency)
-			max_latency = latency;
+		count_message(latency);
 		if (messages == opt.messages)
-			stop_measuring();
+			stop();
 	}
 	if (sending)
 		begin(c, t);
@@ -378,19 +282,6 @@ static void drain(void)
 			fail(&conns[i], "no echo within %d s", (int)(PATIENCE / SECOND));
 }
 
-/* Connections come from many addresses, each with ports of its own: a storm then never meets those
- * that are in TIME_WAIT, and the kernel need not search for the last free ones of 18,000. */
-static void bind_somewhere(int fd)
-{
-	static uint32_t next;
-	int one = 1;
-	struct sockaddr_in address = {.sin_family = AF_INET};
-	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1 + next++ % SOURCES);
-	setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one);
-	if (bind(fd, (struct sockaddr *)&address, sizeof address) < 0)
-		die("bind");
-}
-
 /* Whether it is open. A storm's may not be connected yet: its first edge says when it is. */
 static int open_one(int i)
 {
@@ -454,10 +345,7 @@ static void hold(void)
 	sending = 0;
 	do {
 		drain();
-		printf("{\"held\": %d, \"messages\": %llu, \"errors\": %llu, \"first_error\": \"%s\"}\n",
-		       opt.connections, (unsigned long long)total_messages, (unsigned long long)errors,
-		       first_error);
-		fflush(stdout);
+		report_held(opt.connections, total_messages, errors, first_error);
 		if (read(0, &byte, 1) <= 0)
 			return;
 		for (int i = 0; i < opt.connections; i++)
@@ -481,18 +369,8 @@ static void run(void)
 	until = now() + (uint64_t)(opt.seconds * 1e9);
 	while (measuring && now() < until)
 		poll_once(50);
-	stop_measuring();
+	stop();
 	drain();
-}
-
-static void report(void)
-{
-	printf("{\"messages\": %llu, \"total_messages\": %llu, \"seconds\": %.6f, \"cpu_ns\": %llu, "
-	       "\"load_cpu_ns\": %llu, \"p50_us\": %.3f, \"p99_us\": %.3f, \"max_us\": %.3f, "
-	       "\"errors\": %llu, \"first_error\": \"%s\"}\n",
-	       (unsigned long long)messages, (unsigned long long)total_messages, (double)measured_ns / 1e9,
-	       (unsigned long long)measured_cpu, (unsigned long long)measured_own_cpu, percentile_us(0.50),
-	       percentile_us(0.99), (double)max_latency / 1e3, (unsigned long long)errors, first_error);
 }
 
 static void parse(int argc, char **argv)
@@ -518,11 +396,7 @@ static void parse(int argc, char **argv)
 		case 'S': opt.storm = 1; break;
 		case 'u': opt.udp = 1; break;
 		case 'C': opt.certificate = optarg; break;
-		case 'P':
-			if (opt.pid_count == MAX_PIDS)
-				exit(2);
-			opt.pids[opt.pid_count++] = atoi(optarg);
-			break;
+		case 'P': add_pid(atoi(optarg)); break;
 		default: exit(2);
 		}
 	}
@@ -535,17 +409,7 @@ static void parse(int argc, char **argv)
 int main(int argc, char **argv)
 {
 	parse(argc, argv);
-	if (opt.cpu >= 0) {
-		cpu_set_t set;
-		CPU_ZERO(&set);
-		CPU_SET(opt.cpu, &set);
-		if (sched_setaffinity(0, sizeof set, &set) < 0)
-			die("sched_setaffinity");
-	}
-	struct rlimit limit;
-	getrlimit(RLIMIT_NOFILE, &limit);
-	limit.rlim_cur = limit.rlim_max;
-	setrlimit(RLIMIT_NOFILE, &limit);
+	settle_in(opt.cpu);
 	chunk = opt.size < SCRATCH ? opt.size : SCRATCH;
 	conns = calloc((size_t)opt.connections, sizeof *conns);
 	block = malloc(OFFSETS + opt.size);
@@ -571,7 +435,7 @@ int main(int argc, char **argv)
 	} else {
 		if (!errors)
 			run();
-		report();
+		report(total_messages, errors, first_error);
 	}
 	return errors ? 1 : 0;
 }

@@ -22,12 +22,14 @@ WORKLOADS = registry.all_workloads()
 
 SMALL = {
     "accept": ["--connections", "5", "--messages", "200", "--warmup", "0"],
+    "chat": ["--subscribers", "5", "--publishers", "2", "--messages", "200", "--warmup", "0"],
     "connections": ["--connections", "50", "--seconds", "0.1"],
     "echo": ["--connections", "5", "--messages", "200", "--warmup", "0"],
     "hubs": ["--items", "800"],
     "memory": ["--count", "200"],
     "pending": ["--timers", "300"],
     "sync": ["--messages", "50", "--locks", "50", "--selects", "50", "--waiters", "50"],
+    "subscribers": ["--count", "50"],
     "ring": ["--pairs", "10", "--active", "3", "--writes", "300"],
     "tasks": ["--tasks", "50", "--switches", "50", "--timeouts", "50"],
     "timers": ["--sleepers", "2", "--seconds", "0.1", "--longest-ms", "5"],

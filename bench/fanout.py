@@ -1,0 +1,26 @@
+"""The load generator of chats (`c/fanout.c`): one message to many subscribers, all verified."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bench.build import binary
+from bench.load import Load
+
+
+@dataclass(frozen=True)
+class Fanout(Load):
+    """`connections` subscribers of one channel, and clients that publish in it.
+
+    A publisher's next message follows when all subscribers have got the last. `messages` are
+    deliveries: one message to a thousand subscribers is a thousand.
+    """
+
+    publishers: int = 1
+    transport: str = "websocket"
+    """How subscribers get them; "events" and "poll" are for `held`."""
+
+    def command(self) -> list[str]:
+        program = str(binary("fanout"))
+        chat = ["--publishers", str(self.publishers), "--transport", self.transport]
+        return [program, *chat, *self.options()]

@@ -1,0 +1,145 @@
+"""The chat's load generator against a chat of a few lines: nothing wrong passes for right."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from bench.fanout import Fanout
+from bench.load import held
+from bench.outcome import FailedError
+
+pytestmark = pytest.mark.usefixtures("gcc")
+
+Items = Callable[[int, str], list[tuple[int, str]]]
+"""What the subscribers get (numbers and texts) of a message and its number."""
+SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\n\r\n"
+
+
+def frame(*items: tuple[int, str], kind: str = "MSG") -> bytes:
+    content = [{"type": kind, "msg": text, "id": f"ab:{seq}"} for seq, text in items]
+    payload = json.dumps(content, separators=(",", ":")).encode()
+    size = len(payload)
+    return b"\x81" + (bytes([size]) if size < 126 else b"\x7e" + size.to_bytes(2)) + payload
+
+
+@contextmanager
+def chat(items: Items, cut: int = 0) -> Iterator[int]:
+    """Serves each connection in a thread; yields the port. Frames are sent in two parts."""
+    subscribers: list[socket.socket] = []
+    lock = threading.Lock()
+    said = 0
+
+    def publish(text: str) -> None:
+        nonlocal said
+        with lock:
+            data = b"".join(frame(item) for item in items(said, text))
+            said += 1
+            for part in (data[:cut], data[cut:]):
+                for subscriber in subscribers if part else ():
+                    subscriber.sendall(part)
+
+    def serve(conn: socket.socket) -> None:
+        with conn, conn.makefile("rb") as reader:
+            target = reader.readline()
+            while reader.readline() != b"\r\n":
+                pass
+            conn.sendall(SWITCHED)
+            if b"channel" in target:
+                with lock:
+                    subscribers.append(conn)
+                    conn.sendall(frame((-1, ""), kind="HELLO"))
+            try:
+                while head := reader.read(2):
+                    size = head[1] & 127
+                    if size == 126:
+                        size = int.from_bytes(reader.read(2))
+                    assert reader.read(4) == bytes(4), "the mask"
+                    publish(json.loads(reader.read(size))["msg"])
+            except OSError:
+                pass  # it left
+
+    def accept() -> None:
+        while True:
+            try:
+                conn, _ = listener.accept()
+            except OSError:  # shut down
+                return
+            threads.append(threading.Thread(target=serve, args=(conn,)))
+            threads[-1].start()
+
+    threads = [threading.Thread(target=accept)]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threads[0].start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            for thread in threads:
+                thread.join()
+
+
+def right(seq: int, text: str) -> list[tuple[int, str]]:
+    return [(seq, text)]
+
+
+@pytest.mark.parametrize("size", [11, 64, 300], ids=lambda size: f"{size} B")
+@pytest.mark.parametrize("cut", [0, 1, 3, 25, 60], ids=lambda cut: f"cut at {cut}")
+def test_every_delivery_is_verified_and_counted(size: int, cut: int) -> None:
+    with chat(right, cut) as port:
+        load = Fanout(
+            port, 3, size, warmup=0, seconds=30, messages=60, pids=[os.getpid()], publishers=2
+        )
+        report = load.run()
+    assert report["messages"] == 60
+    assert report["total_messages"] % 3 == 0
+    assert 60 <= report["total_messages"] <= 66  # what was under way
+    assert report["errors"] == 0
+    assert 0 < report["p50_us"] <= report["p99_us"] <= report["max_us"] * 1.02
+    assert report["cpu_ns"] > 0
+
+
+@pytest.mark.parametrize(
+    ("items", "complaint"),
+    [
+        (lambda seq, text: [(seq, text), (seq, text)], "not under way|in place of"),
+        (lambda seq, text: [(2 * seq, text)], "item 2 came in place of 1"),
+        (lambda seq, text: [(-seq, text)], "item -1 came in place of 1"),
+        (lambda seq, text: [(seq, text[:-1] + "y")], "message 1 came with another text"),
+        (lambda seq, text: [(seq, text.replace("#0", "#1"))], "which is not under way"),
+    ],
+    ids=["twice", "a gap", "backwards", "another text", "another message"],
+)
+def test_a_wrong_delivery_is_an_error(items: Items, complaint: str) -> None:
+    with chat(items) as port:
+        load = Fanout(port, 1, warmup=0, seconds=30, messages=100)
+        with pytest.raises(FailedError, match=complaint):
+            load.run()
+
+
+def test_nobody_listening_is_an_error() -> None:
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        load = Fanout(reserved.getsockname()[1], 3, warmup=0, seconds=0.1)
+        with pytest.raises(FailedError, match="connect: Connection refused"):
+            load.run()
+
+
+def test_held_subscribers_get_a_message_for_each_question() -> None:
+    said = []
+
+    def note(seq: int, text: str) -> list[tuple[int, str]]:
+        said.append(seq)
+        return [(seq, text)]
+
+    with chat(note) as port, held(Fanout(port, 5)) as holding:
+        assert said == []
+        holding.ask()
+        holding.ask()
+        assert said == [0, 1]
