@@ -62,10 +62,10 @@ RECORD: Final = 16 * 1024
 """Bytes of plaintext in the greatest record."""
 BATCH: Final = 4
 """Records that go to the kernel in one call."""
-CHUNK: Final = RECORD + 512
-"""Bytes asked of the kernel at once: a record. ``_incoming`` keeps the memory it once needed."""
-BULK: Final = BATCH * CHUNK
-"""Bytes asked for after as many came as were asked for."""
+FETCH: Final = BATCH * (RECORD + 22)
+"""Bytes asked of the kernel at once. 22 is what TLS 1.3 adds to a record, so a stream of full ones
+is cut where one ends: OpenSSL asked for the rest of a record raises, which costs as much as half a
+record's decryption. ``_incoming`` keeps the memory it once needed."""
 ANSWERS: Final = 16 * 1024
 PAUSE: Final = 2_000_000
 """ns between two looks where nobody tells that it is worth it."""
@@ -81,7 +81,6 @@ class Records(Socket):
     # Slots that ``_begin`` fills: a listener and an unconnected socket have none of them yet.
     __slots__ = (
         "_ahead",
-        "_chunk",
         "_done",
         "_end",
         "_incoming",
@@ -110,7 +109,6 @@ class Records(Socket):
         self._unsent = b""
         self._owed = 0
         self._ahead = True
-        self._chunk = CHUNK
         self._open = self._done = self._shut = False
         self._end = None
         self._sslobj = sslobj
@@ -194,10 +192,10 @@ class Records(Socket):
     def _fetch(self, until: int) -> bytes:
         """What comes next from the kernel; parks. By the task whose turn it is."""
         try:
-            data = self._read(_recv, until, self._chunk)
+            data = self._read(_recv, until, FETCH)
         except BlockingIOError:
             raise _would_block(READ) from None
-        self._left(self._pollable, len(data), self._chunk)
+        self._left(self._pollable, len(data), FETCH)
         return data
 
     def _feed(self, data: bytes) -> None:
@@ -220,26 +218,26 @@ class Records(Socket):
                 return self._deliver(size, buffer)
             if self._ahead:
                 self._charge(self._pollable)
-                data = self._ask(size, buffer, None)
+                data = self._open_records(size, buffer, None)
                 if data is not None:
                     return data
             limits = self._limits
             if limits is None or limits.timeout:
                 # The plain call has the shorter ways, and starts its time limit now, as we did.
-                came = Socket.recv(self, self._chunk)
+                came = Socket.recv(self, FETCH)
             else:
                 came = self._fetch(until)
             while True:
                 # There is hardly more plaintext than that, and a greater bytes object that is cut
                 # down afterwards costs a trip through malloc.
-                data = self._ask(min(size, len(came) or 1), buffer, came)
+                data = self._open_records(min(size, len(came) or 1), buffer, came)
                 if data is not None:
                     return data
                 came = self._fetch(until)
         finally:
             receiving.give()
 
-    def _ask(self, size: int, buffer: Any, came: bytes | None) -> Any:
+    def _open_records(self, size: int, buffer: Any, came: bytes | None) -> Any:
         """What OpenSSL can give, with what came; None when it wants more. At the end b"" or 0."""
         if self._end is not None:
             return self._ended(buffer)
@@ -251,8 +249,6 @@ class Records(Socket):
                 if came is not None:
                     if came:
                         incoming.write(came)
-                        full = len(came) == self._chunk
-                        self._chunk = BULK if full else CHUNK
                     else:
                         incoming.write_eof()
                 if buffer is None:
@@ -311,7 +307,7 @@ class Records(Socket):
         while True:
             if self._ahead or came is not None:
                 try:
-                    data = self._ask(RECORD, None, came)
+                    data = self._open_records(RECORD, None, came)
                 except ssl.SSLError:
                     return True  # who receives is told again
                 if data is not None:
@@ -321,7 +317,7 @@ class Records(Socket):
             if not ask_kernel:
                 return False
             try:
-                came = _recv(self, self._chunk)
+                came = _recv(self, FETCH)
             except BlockingIOError:
                 self._pollable.drained()
                 return False

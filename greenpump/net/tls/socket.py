@@ -41,7 +41,7 @@ from ...hub.timers import FAR
 from ..base import BaseSocket
 from ..socket import SMALL, Socket
 from ..streams import LOOK
-from .records import RECORD, Records
+from .records import FETCH, RECORD, Records
 
 __all__ = ["SSLSocket"]
 
@@ -261,12 +261,12 @@ class SSLSocket(Records, _Plain, ssl.SSLSocket):
         except IndexError:
             return self._recv_slowly(bufsize, flags)
         try:
-            came = Socket.recv(self, self._chunk)
+            came = Socket.recv(self, FETCH)
             size = len(came)
             if size > SMALL or not size:
-                data: bytes | None = self._ask(min(size or 1, bufsize), None, came)
+                data: bytes | None = self._open_records(min(size or 1, bufsize), None, came)
             else:
-                # ``_ask``, written out for a short message.
+                # ``_open_records``, written out for a short message.
                 data = None
                 try:
                     with self._lock:
