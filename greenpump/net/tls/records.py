@@ -211,13 +211,19 @@ class Records(Socket):
         if not self._done:
             self._shake(until, name)
         receiving = self._receiving
-        if not receiving.try_take():
+        try:
+            receiving.free.pop()  # try_take, written out
+        except IndexError:
             self._take_turn(receiving, READ, until, name)
         try:
             if self._rest:
                 return self._deliver(size, buffer)
             if self._ahead:
-                self._charge(self._pollable)
+                # _charge, written out
+                hub = self._pollable.hub
+                hub.quota = quota = hub.quota - 1
+                if quota < 0:
+                    self._pollable.charge()
                 data = self._open_records(size, buffer, None)
                 if data is not None:
                     return data
@@ -242,30 +248,34 @@ class Records(Socket):
         if self._end is not None:
             return self._ended(buffer)
         data: Any = None
+        lock = self._lock
         try:
-            with self._lock:
-                sslobj = self._sslobj or self._engine()
-                incoming = self._incoming
-                if came is not None:
-                    if came:
-                        incoming.write(came)
-                    else:
-                        incoming.write_eof()
-                if buffer is None:
-                    data = sslobj.read(size if size < RECORD else RECORD)
-                    got = len(data)
-                    while got and got < size and incoming.pending:
-                        self._ahead = True
-                        piece = sslobj.read(min(size - got, RECORD))
-                        data += piece
-                        got = len(data) if piece else 0
-                else:
-                    data = got = sslobj.read(size, buffer)
-                self._ahead = incoming.pending > 0 or sslobj.pending() > 0
-                if not got:
-                    self._ahead = self._end = True
+            lock.acquire()
+            sslobj = self._sslobj
+            if sslobj is None:
+                sslobj = self._engine()
+            incoming = self._incoming
+            if came:
+                incoming.write(came)
+            elif came is not None:
+                incoming.write_eof()
+            if buffer is None:
+                data = sslobj.read(size if size < RECORD else RECORD)
+                got = len(data)
+                while got < size and got and incoming.pending:
+                    self._ahead = True
+                    piece = sslobj.read(min(size - got, RECORD))
+                    data += piece
+                    got = len(data) if piece else 0
+            else:
+                data = got = sslobj.read(size, buffer)
+            self._ahead = incoming.pending > 0 or sslobj.pending() > 0
+            if not got:
+                self._ahead = self._end = True
         except ssl.SSLError as error:
             self._stopped(error)
+        finally:
+            lock.release()
         if self._outgoing.pending:
             self._answer()
         return self._ended(buffer) if data is None and self._end is not None else data

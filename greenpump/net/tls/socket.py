@@ -46,6 +46,7 @@ from .records import FETCH, RECORD, Records
 __all__ = ["SSLSocket"]
 
 _C = _socket.socket
+_send = _C.send
 
 
 class _Plain(_stdlib.socket):
@@ -268,21 +269,26 @@ class SSLSocket(Records, _Plain, ssl.SSLSocket):
             else:
                 # ``_open_records``, written out for a short message.
                 data = None
+                lock = self._lock
+                if size > bufsize:
+                    size = bufsize
                 try:
-                    with self._lock:
-                        incoming = self._incoming
-                        incoming.write(came)
-                        sslobj = self._sslobj or self._engine()
-                        if size > bufsize:
-                            size = bufsize
-                        data = sslobj.read(size)
-                        # As much as asked for: a part of the record had come before.
-                        if incoming.pending or not data or len(data) == size:
-                            self._ahead = True
-                            if not data:
-                                self._end = True
+                    lock.acquire()
+                    sslobj = self._sslobj
+                    if sslobj is None:
+                        sslobj = self._engine()
+                    incoming = self._incoming
+                    incoming.write(came)
+                    data = sslobj.read(size)
+                    # As much as asked for: a part of the record had come before.
+                    if incoming.pending or len(data) == size or not data:
+                        self._ahead = True
+                        if not data:
+                            self._end = True
                 except ssl.SSLError as error:
                     self._stopped(error)
+                finally:
+                    lock.release()
                 if self._outgoing.pending:
                     self._answer()
         finally:
@@ -303,14 +309,14 @@ class SSLSocket(Records, _Plain, ssl.SSLSocket):
         limits = self._limits
         until = FAR if limits is None else self._until(READ, "recv")
         bufsize = index(bufsize)
-        if bufsize < 0:
-            raise ValueError("size should not be negative")
-        if not bufsize:
+        if bufsize < 1:
+            if bufsize:
+                raise ValueError("size should not be negative")
             return b""
         data: bytes = self._decrypt(bufsize, None, until, "recv")
-        if limits is not None and limits.timeout == 0:
-            return self._and_more(data, bufsize)
-        return data
+        if limits is None or limits.timeout != 0:
+            return data
+        return self._and_more(data, bufsize)
 
     def _and_more(self, data: bytes, bufsize: int) -> bytes:
         """In non-blocking mode all that was fetched, as ``select`` can't tell of it any more."""
@@ -413,15 +419,22 @@ class SSLSocket(Records, _Plain, ssl.SSLSocket):
 
     def sendall(self, data: Any, flags: int = 0) -> None:
         """Send all of ``data``; parks as often as it takes. A timeout limits the whole call."""
+        pollable = self._pollable
         if (
             not self._open
-            or self._unsent
             or self._limits is not None
+            or not pollable.writable
             or flags
             or type(data) is not bytes
             or not 0 < len(data) <= RECORD
         ):
             self._sendall_slowly(data, flags)
+            return
+        hub = pollable.hub
+        hub.quota = quota = hub.quota - 1
+        if quota < 0:
+            pollable.charge()
+            self._sendall_slowly(data, flags)  # what was looked at may have changed meanwhile
             return
         sending = self._sending
         try:
@@ -430,17 +443,32 @@ class SSLSocket(Records, _Plain, ssl.SSLSocket):
             self._sendall_slowly(data, flags)
             return
         try:
-            try:
-                with self._lock:
-                    (self._sslobj or self._engine()).write(data)
-                    records = self._outgoing.read()
-            except ssl.SSLError:
-                records = self._seal(data, FAR, "sendall")  # it says the same, or knows what to do
-            self._unsent = records
-            sent = Socket.send(self, records)
-            self._unsent = records[sent:]
             if self._unsent:
-                self._pollable.filled()
+                self._ship(b"", FAR, 0)
+            lock = self._lock
+            try:
+                lock.acquire()
+                sslobj = self._sslobj
+                if sslobj is None:
+                    sslobj = self._engine()
+                sslobj.write(data)
+                records = self._outgoing.read()
+            except ssl.SSLError:
+                records = b""
+            finally:
+                lock.release()
+            if not records:
+                records = self._seal(data, FAR, "sendall")  # it says the same, or knows what to do
+            try:
+                sent = _send(self, records)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                self._unsent = records
+                raise
+            if sent != len(records):
+                self._unsent = records[sent:]
+                pollable.filled()
                 self._ship(b"", FAR, 0)
         finally:
             if sending.line:
