@@ -38,6 +38,9 @@ Invariants
    fatal error stays: ``_end``.
 6. ``_open`` is True only while a send may go straight to OpenSSL: the handshake is done, nothing is
    owed, and no farewell was said. The hot paths ask for no more than these two.
+7. ``try_send`` may have had a record made that the kernel took in part or not at all. It counts as
+   sent, and a task that has the turn sends the rest (``_pushed``): nothing overtakes it, and nobody
+   has to send again what was encrypted.
 """
 
 from __future__ import annotations
@@ -45,6 +48,7 @@ from __future__ import annotations
 import _socket
 import errno
 import os
+import select
 import ssl
 from threading import Lock
 from typing import Any, Final
@@ -243,8 +247,13 @@ class Records(Socket):
         finally:
             receiving.give()
 
-    def _open_records(self, size: int, buffer: Any, came: bytes | None) -> Any:
-        """What OpenSSL can give, with what came; None when it wants more. At the end b"" or 0."""
+    def _open_records(
+        self, size: int, buffer: Any, came: bytes | None, *, patient: bool = True
+    ) -> Any:
+        """What OpenSSL can give, with what came; None when it wants more. At the end b"" or 0.
+
+        ``patient`` is ``_answer``'s.
+        """
         if self._end is not None:
             return self._ended(buffer)
         data: Any = None
@@ -277,7 +286,7 @@ class Records(Socket):
         finally:
             lock.release()
         if self._outgoing.pending:
-            self._answer()
+            self._answer(patient=patient)
         return self._ended(buffer) if data is None and self._end is not None else data
 
     def _stopped(self, error: ssl.SSLError) -> None:
@@ -317,7 +326,7 @@ class Records(Socket):
         while True:
             if self._ahead or came is not None:
                 try:
-                    data = self._open_records(RECORD, None, came)
+                    data = self._open_records(RECORD, None, came, patient=False)
                 except ssl.SSLError:
                     return True  # who receives is told again
                 if data is not None:
@@ -373,17 +382,8 @@ class Records(Socket):
 
     def _seal(self, data: Any, until: int, name: str) -> bytes:
         """The record of ``data``, which is no longer than one holds, after all else to be said."""
-        while True:
-            with self._lock:
-                try:
-                    (self._sslobj or self._engine()).write(data)
-                    return self._outgoing.read()
-                except ssl.SSLWantReadError:
-                    pass  # the peer has begun another handshake: TLS 1.2
-                except ssl.SSLError as error:
-                    raise self._naming(error, "TLS") from None
-                answer = self._outgoing.read()
-            self._ship(answer, until, 0)
+        while not self._write_record(data):
+            self._ship(self._said(), until, 0)
             if self._receiving.try_take():
                 try:
                     self._feed(self._fetch(until))
@@ -392,6 +392,53 @@ class Records(Socket):
                     self._receiving.give()
             else:
                 self._pause(WRITE, until, PAUSE, name)  # the reader sees to it
+        return self._said()
+
+    def _write_record(self, data: Any) -> bool:
+        """Have OpenSSL make a record of ``data``; False if another handshake comes first."""
+        with self._lock:
+            try:
+                self._engine().write(data)
+            except ssl.SSLWantReadError:
+                return False  # the peer has begun it: TLS 1.2
+            except ssl.SSLError as error:
+                raise self._naming(error, "TLS") from None
+            return True
+
+    def _encrypt_now(self, whole: memoryview) -> int:
+        """Send what fits of ``whole``; how many bytes. Doesn't park (invariant 7)."""
+        if self._shut:
+            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+        if not self._done or not self._sending.try_take():
+            return 0
+        done = 0
+        try:
+            if self._unsent:
+                self._push()
+            if not self._unsent:
+                done, self._owed = min(self._owed, len(whole)), 0
+                self._open = True
+            while done < len(whole) and not self._unsent and self._has_room():
+                with whole[done : done + RECORD] as piece:
+                    if not self._write_record(piece):
+                        break
+                    done += len(piece)
+                self._push()
+        except BaseException:
+            self._sending.give()
+            raise
+        self._pushed()
+        if self._outgoing.pending:
+            self._answer(patient=False)
+        return done
+
+    def _has_room(self) -> bool:
+        """Whether the kernel takes anything; asked where no edge may have told of new room."""
+        if self._pollable.writable:
+            return True
+        poller = select.poll()
+        poller.register(self.fileno(), select.POLLOUT)
+        return bool(poller.poll(0))
 
     def _ship(self, records: bytes, until: int, taken: int) -> int:
         """Give ``_unsent`` and ``records`` to the kernel; parks until it has them all.
@@ -431,21 +478,23 @@ class Records(Socket):
         with self._lock:
             return self._outgoing.read()
 
-    def _answer(self) -> None:
-        """Send what OpenSSL has to say as far as it goes at once (invariant 4)."""
+    def _answer(self, *, patient: bool = True) -> None:
+        """Send what OpenSSL has to say as far as it goes at once (invariant 4).
+
+        Parks only if it is ``patient``, and there is too much to say.
+        """
         while self._outgoing.pending:
             if not self._sending.try_take():
                 # Whose turn it is looks afterwards.
-                if self._done and self._outgoing.pending > ANSWERS:
+                if patient and self._done and self._outgoing.pending > ANSWERS:
                     self._flush(FAR, "send")
                 return
-            self._push()
-            if self._unsent:
-                # With the turn: until all is gone nobody else sends.
-                task = spawn(self._push_rest)
-                task.name = f"TLS answers on fd {self.fileno()}"
-                return
-            self._sending.give()
+            try:
+                self._push()
+            except OSError:
+                self._sending.give()  # the next call of the program's meets it
+            else:
+                self._pushed()
 
     def _push(self) -> None:
         """One attempt to send, which doesn't park. By the task whose turn it is."""
@@ -453,16 +502,26 @@ class Records(Socket):
         try:
             sent = _send(self, self._unsent)
         except BlockingIOError:
+            sent = 0
+        self._unsent = self._unsent[sent:]
+        if self._unsent:
             self._pollable.filled()
-        except OSError:
-            self._unsent = b""  # the next call of the program's meets it
+
+    def _pushed(self) -> None:
+        """Give the turn to send back, to a task that sends what is left over if something is."""
+        if self._unsent:
+            spawn(self._push_rest).name = f"rest of what is sent over TLS on fd {self.fileno()}"
         else:
-            self._unsent = self._unsent[sent:]
+            self._sending.give()
 
     def _push_rest(self) -> None:
-        """The task that sees to what an answer left over. It has the turn."""
+        """The task that sees to what was left over. It has the turn, and no time limit."""
         try:
-            self._ship(self._said(), FAR, self._owed)
+            while True:
+                self._push()
+                if not self._unsent:
+                    return
+                self._pollable.wait_write()
         except OSError:
             pass  # as above
         finally:
@@ -494,6 +553,8 @@ class Records(Socket):
         if self._outgoing.pending and self._sending.try_take():
             try:
                 self._push()
+            except OSError:
+                pass  # there is nobody to tell any more
             finally:
                 self._sending.give()
 

@@ -29,7 +29,7 @@ import ssl
 from collections.abc import Callable
 from functools import partial
 from operator import index
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from greenlet import getcurrent
 
@@ -42,6 +42,9 @@ from ..base import BaseSocket
 from ..socket import SMALL, Socket
 from ..streams import LOOK
 from .records import FETCH, RECORD, Records
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 __all__ = ["SSLSocket"]
 
@@ -416,6 +419,19 @@ class SSLSocket(Records, _Plain, ssl.SSLSocket):
             raise _no_flags("send")
         until = FAR if self._limits is None else self._until(WRITE, "send")
         return self._encrypt(data, until, "send", everything=False)
+
+    def try_send(self, data: ReadableBuffer) -> int:
+        """Send what fits at this moment, and return how many bytes that was; 0 when nothing fits.
+
+        As ``Socket.try_send``: neither parks nor yields, and time limits don't apply. Of the last
+        record of 16 KiB that it counts a part may be still to come; that goes out by itself, before
+        all else, as long as the connection is open. 0 also before the end of the handshake, and
+        while another task sends. Raises OSError, ssl.SSLError as ``send``.
+        """
+        if self._sslobj is None:
+            return Socket.try_send(self, data)
+        with memoryview(data) as view, view.cast("B") as whole:
+            return self._encrypt_now(whole)
 
     def sendall(self, data: Any, flags: int = 0) -> None:
         """Send all of ``data``; parks as often as it takes. A timeout limits the whole call."""
