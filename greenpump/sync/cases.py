@@ -367,6 +367,10 @@ class _Fd(Case):
         pollable = self._sock._pollable
         if pollable.fd < 0:
             return True  # closed: whoever tries is told
+        if self._direction == READ:
+            at_hand = getattr(self._sock, "_at_hand", None)
+            if at_hand is not None and at_hand():
+                return True  # TLS has something in memory, of which the kernel doesn't know
         poller = _kernel.poll()
         poller.register(pollable.fd, _LEVEL[self._direction])
         if poller.poll(0):

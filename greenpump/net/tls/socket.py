@@ -372,6 +372,17 @@ class SSLSocket(Records, _Plain, ssl.SSLSocket):
         finally:
             self._receiving.give()
 
+    def _at_hand(self) -> bool:
+        """Whether a receive would end at once without the kernel's help, for ``select``."""
+        if self._sslobj is None:
+            return bool(self._rest)
+        if not self._receiving.try_take():
+            return False  # a task receives, and gets it
+        try:
+            return self._done and self._look(ask_kernel=False)
+        finally:
+            self._receiving.give()
+
     def _receive(self, size: int, until: int) -> bytes:
         if self._sslobj is None:
             return self._deliver(size, None) if self._rest else Socket._receive(self, size, until)

@@ -23,6 +23,8 @@ from greenpump.hub.spawning import spawn
 from greenpump.net.listen import listen, socketpair
 from greenpump.net.socket import Socket
 from greenpump.net.tls import SSLContext, SSLSocket, wrap_socket
+from greenpump.sync.cases import readable
+from greenpump.sync.select import select
 from greenpump.testing import virtual_clock, wait_all_parked
 from tests.net.tls.certificates import Certificates
 
@@ -630,6 +632,43 @@ def test_what_was_decrypted_already_counts(pair: Pair, end: bool) -> None:
     b.detach_until_readable(lambda conn: seen.append(conn.recv(100)))
     wait_all_parked()
     assert seen == [b"" if end else b"bc"]
+
+
+def test_a_select_sees_what_the_kernel_does_not_have_any_more(pair: Pair) -> None:
+    a, b = pair()
+    assert select(readable(b), timeout=0) is None
+    a.sendall(b"together")
+    assert select(readable(b)) == (0, b)
+    assert b.recv(3) == b"tog"
+    assert select(readable(b)) == (0, b)  # the rest of the record
+    assert b.recv(100) == b"ether"
+    assert select(readable(b), timeout=0) is None
+
+    a.sendall(b"last words")
+    a._farewell()  # and the fd stays open: only TLS knows of the end
+    assert b.recv(100) == b"last words"
+    for _ in range(2):
+        assert select(readable(b)) == (0, b)
+        assert b.recv(100) == b""
+
+
+def test_a_select_leaves_the_rest_to_who_receives(pair: Pair) -> None:
+    a, b = pair()
+    reader = spawn(b.recv, 100)
+    wait_all_parked()
+    assert select(readable(b), timeout=0) is None
+    a.sendall(b"for the reader")
+    assert reader.result() == b"for the reader"
+
+
+def test_a_select_after_unwrap(pair: Pair) -> None:
+    a, b = pair()
+    other = spawn(b.unwrap)
+    a.unwrap()
+    other.join()
+    assert select(readable(b), timeout=0) is None
+    b._rest = b"came behind the farewell"
+    assert select(readable(b)) == (0, b)
 
 
 def test_detaching_needs_nobody_who_receives(pair: Pair) -> None:
