@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
 import sys
 import threading
 import time
@@ -45,6 +46,7 @@ class Chat:
         """``alone``: there is one node, so no other need be told who is here."""
         self.store = store
         self._limits = limits
+        self._silence_ms = round(1000 * limits.poll_seconds)
         self._access = access
         self._alone = alone and not store.shared
         self._pages = pages.routes()
@@ -58,7 +60,11 @@ class Chat:
         """A client has come; a task is only for those that say something."""
         if self._draining:
             return  # it finds another server, or this one when it is back
-        address = peer[0] if isinstance(peer, tuple) else ""
+        address = ""
+        if isinstance(peer, tuple):
+            address = peer[0]
+            # Whom the network has lost never acknowledges: the kernel would try for 15 minutes.
+            conn.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, self._silence_ms)
         KeptAlive(self.node, conn, sys.intern(address)).rest(KeptAlive.SECONDS)
 
     def talk(self, conn: gp.Socket, client: str) -> None:

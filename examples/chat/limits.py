@@ -36,7 +36,8 @@ class Limits:
     burst: int = 60
     """Messages a second that one client's address may publish, and how many at once."""
     poll_seconds: float = 30.0
-    """How long a poll waits for news, and how often a silent connection is given a sign of life."""
+    """How long a poll waits for news, how often a silent connection is given a sign of life, and
+    how long a client may take to acknowledge what it was sent."""
 
 
 class Rates:

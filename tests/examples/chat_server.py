@@ -66,6 +66,6 @@ def announced_port(process: subprocess.Popen[str]) -> int:
     """The port that the chat names; it listens by then, so whoever connects is let in."""
     assert process.stdout is not None
     said = process.stdout.readline()
-    found = re.match(r"The chat is at https?://127\.0\.0\.1:(\d+) ", said)
+    found = re.match(r"The chat is at https?://[\d.]+:(\d+) ", said)
     assert found is not None, f"the chat said {said!r} and ended with {process.wait()}"
     return int(found[1])
