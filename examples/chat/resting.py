@@ -11,7 +11,6 @@ up to a bound: a client that doesn't read is cut off, and comes back for what it
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -25,9 +24,6 @@ MAX_BACKLOG = 256 * 1024
 STALL_SECONDS = 30.0
 """How long a client may take nothing of what waits for it."""
 CHUNK = 64 * 1024
-
-# The stdlib's own: greenpump's would park when the kernel's buffer is full.
-_send_now = socket.socket.send
 
 
 class Backlog:
@@ -92,15 +88,11 @@ class Resting:
             if len(self.backlog.data) > MAX_BACKLOG:
                 self.cut_off()
             return
-        sent = 0
-        if type(self.conn) is gp.Socket:  # else it is TLS, which may have more to say than this
-            try:
-                sent = _send_now(self.conn, data)
-            except BlockingIOError:
-                pass
-            except OSError:
-                self.end()
-                return
+        try:
+            sent = self.conn.try_send(data)
+        except OSError:
+            self.end()
+            return
         if sent < len(data):
             self.backlog = Backlog(self, data[sent:])
 
