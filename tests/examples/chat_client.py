@@ -18,6 +18,8 @@ from examples.chat.stores import Bounds, open_store
 from greenpump.testing import wait_all_parked
 
 Handler = Callable[[gp.Socket, Any], object]
+Pair = Callable[[], tuple[gp.Socket, gp.Socket]]
+"""Makes a connection: the server's end and the client's."""
 
 
 class Response:
@@ -103,9 +105,9 @@ class _Readable:
 
 
 @contextmanager
-def client_of(handler: Handler) -> Iterator[Client]:
+def client_of(handler: Handler, pair: Pair = gp.socketpair) -> Iterator[Client]:
     """A client of ``handler``, which must have come to its end when the client has left."""
-    theirs, ours = gp.socketpair()
+    theirs, ours = pair()
 
     def serve() -> None:
         try:
@@ -126,10 +128,10 @@ def client_of(handler: Handler) -> Iterator[Client]:
 
 
 @contextmanager
-def chatting(chat: Chat, count: int = 1) -> Iterator[list[Client]]:
+def chatting(chat: Chat, count: int = 1, pair: Pair = gp.socketpair) -> Iterator[list[Client]]:
     """Clients of one chat; when all have left it has forgotten them all."""
     with ExitStack() as clients:
-        yield [clients.enter_context(client_of(chat.handle_conn)) for _ in range(count)]
+        yield [clients.enter_context(client_of(chat.handle_conn, pair)) for _ in range(count)]
     wait_all_parked()
     assert len(chat.node.wheel) == 0
     assert waiting(chat) == 0

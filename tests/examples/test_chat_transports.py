@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -16,14 +18,35 @@ from examples.chat.limits import Limits
 from examples.chat.message import Notice
 from examples.chat.resting import KeptAlive
 from examples.chat.stores import Bounds
+from greenpump.net.tls import wrap_socket
 from greenpump.testing import virtual_clock, wait_all_parked
-from tests.examples.chat_client import Client, Events, Talker, chatting, opened, waiting
+from tests.conftest import require
+from tests.examples.chat_client import Client, Events, Pair, Talker, chatting, opened, waiting
+from tests.net.tls.certificates import Certificates
 
 
 @pytest.fixture
 def chat() -> Iterator[Chat]:
     with opened() as chat:
         yield chat
+
+
+@pytest.fixture(params=["plain", "tls"])
+def pair(request: pytest.FixtureRequest, tmp_path: Path) -> Pair:
+    """Makes connections, over TLS or not."""
+    if request.param == "plain":
+        return gp.socketpair
+    require("the openssl command", shutil.which("openssl"), "apt-get install openssl")
+    certificates = Certificates(tmp_path)
+    server, client = certificates.server(), certificates.client()
+
+    def connect() -> tuple[gp.Socket, gp.Socket]:
+        theirs, ours = gp.socketpair()
+        accepting = gp.spawn(wrap_socket, theirs, server, server_side=True)
+        wrapped = wrap_socket(ours, client, server_hostname="localhost")
+        return accepting.result(), wrapped
+
+    return connect
 
 
 def say(chat: Chat, *msgs: str, channel: str = "room") -> str:
@@ -184,9 +207,9 @@ def test_who_hangs_up_is_forgotten_at_once(chat: Chat, way: Callable[..., Read])
 
 @pytest.mark.parametrize("way", [by_events, by_websocket])  # a poll is sent one answer at most
 def test_one_that_does_not_read_is_cut_off_and_delays_nobody(
-    chat: Chat, way: Callable[..., Read]
+    chat: Chat, way: Callable[..., Read], pair: Pair
 ) -> None:
-    with chatting(chat, 2) as (slow, quick):
+    with chatting(chat, 2, pair) as (slow, quick):
         way(slow, channel="room")
         read = way(quick, channel="room")
         big = "x" * 500
@@ -202,8 +225,8 @@ def test_one_that_does_not_read_is_cut_off_and_delays_nobody(
 
 
 @virtual_clock()
-def test_one_that_stalls_is_cut_off_after_a_while(chat: Chat) -> None:
-    with chatting(chat) as [slow]:
+def test_one_that_stalls_is_cut_off_after_a_while(chat: Chat, pair: Pair) -> None:
+    with chatting(chat, pair=pair) as [slow]:
         Events(slow, "/stream?channel=room")
         while not any(each.backlog for each in chat.node.wheel):
             say(chat, "x" * 500)
@@ -214,8 +237,8 @@ def test_one_that_stalls_is_cut_off_after_a_while(chat: Chat) -> None:
 
 
 @virtual_clock()
-def test_a_backlog_is_sent_when_the_client_reads_again(chat: Chat) -> None:
-    with chatting(chat) as [slow]:
+def test_a_backlog_is_sent_when_the_client_reads_again(chat: Chat, pair: Pair) -> None:
+    with chatting(chat, pair=pair) as [slow]:
         events = Events(slow, "/stream?channel=room")
         count = 0
         while not any(each.backlog for each in chat.node.wheel):
