@@ -33,14 +33,16 @@ from functools import partial
 from operator import index
 from os import register_at_fork
 from types import FrameType, TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Literal, Self, TypeVar
 
 from .hub.hub import Hub
 from .hub.interrupt import Interrupts
 from .hub.local import hub_or_none, hubs, this_hub
+from .hub.task import Task
 from .hub.wait import wake
-from .sync.channel import NOTHING, Channel
+from .sync.channel import NOTHING, Channel, Mark
 from .sync.event import Event
+from .sync.latch import latched
 
 __all__ = ["SignalChannel", "signals"]
 
@@ -124,12 +126,12 @@ class SignalChannel(Channel[S]):
         # First: one that comes from now on is announced anew.
         self._on_its_way.discard(signum)
         signal_ = self._signums[signum]
-        with self._lock:
-            if self._closed or signal_ in self._buffer:
-                return
-            receiver = self._put(signal_)
+        receiver = latched(self._latch, self._put_new, signal_)
         if receiver is not None and receiver is not NOTHING:
             wake(receiver)
+
+    def _put_new(self, signal_: S) -> Task[Any] | Literal[Mark.NOTHING] | None:
+        return NOTHING if self._closed or signal_ in self._buffer else self._put(signal_)
 
 
 def signals(*signums: S) -> SignalChannel[S]:

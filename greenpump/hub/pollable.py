@@ -450,14 +450,15 @@ class Seat:
 class RemoteSeat(Seat):
     """A waiter of another hub than the pollable's.
 
-    Its deadline runs on its own hub while the owner offers readiness: the claim decides.
+    Its deadline runs on its own hub while the owner offers readiness: who takes the token out of
+    ``claim`` decides (``pop`` is atomic).
     """
 
     __slots__ = ("claim",)
 
     def __init__(self, pollable: Pollable, task: Task[Any], direction: int) -> None:
         super().__init__(pollable, task, direction)
-        self.claim = Lock()
+        self.claim: list[None] = [None]
 
     def take(self) -> None:
         """Sit down, on the owning hub, unless the fd is ready already.
@@ -465,7 +466,7 @@ class RemoteSeat(Seat):
         The flags don't tell: a reader elsewhere may have met EAGAIN before the last edge. So the
         kernel is asked, level-triggered.
         """
-        if self.claim.locked():
+        if not self.claim:
             return
         pollable = self.pollable
         if pollable.hub.table[pollable.fd] is not pollable:
@@ -483,13 +484,17 @@ class RemoteSeat(Seat):
         pollable.seat(self)
 
     def offer(self) -> bool:
-        if not self.claim.acquire(blocking=False):
+        try:
+            self.claim.pop()
+        except IndexError:
             return False
         wake(self.task)
         return True
 
     def abandon(self, task: Task[Any]) -> bool:
-        if not self.claim.acquire(blocking=False):
+        try:
+            self.claim.pop()
+        except IndexError:
             return False
         self.pollable.hub.post(self._stand_up)
         return True

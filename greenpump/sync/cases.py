@@ -18,8 +18,8 @@ A select doesn't consume an fd's readiness: the kernel still has it for the call
 from __future__ import annotations
 
 import select as _kernel
+from collections import OrderedDict
 from collections.abc import Sequence
-from threading import Lock
 from typing import Any, Final, Protocol, TypeVar
 
 from ..errors import ChannelClosed
@@ -29,6 +29,7 @@ from ..hub.task import Task
 from ..hub.wait import wake
 from .channel import ENDED, NOTHING, Channel
 from .event import Event
+from .latch import Latch, enters_latch, held_up
 
 T = TypeVar("T")
 
@@ -61,6 +62,8 @@ class Case:
     channel: Channel[Any] | None = None
     takes = False
     """Of a channel's case: whether it receives."""
+    line: OrderedDict[Any, Any] | None = None
+    """Of a channel's case: the queue of those that wait for the same."""
     message: Any = None
     """Of a channel's case: what it sends."""
 
@@ -132,26 +135,33 @@ def as_case(case: Event | Task[Any] | None) -> Case:
 
 
 class Selection:
-    """A select that waits."""
+    """A select that waits; made by ``joined``."""
 
-    __slots__ = ("_claim", "_line", "_seats", "number", "task", "value", "ways")
+    __slots__ = (
+        "_latches",
+        "_line",
+        "_seats",
+        "_token",
+        "number",
+        "overtaken",
+        "task",
+        "value",
+        "ways",
+    )
 
-    def __init__(self, ways: Sequence[Case]) -> None:
-        """Join the queues of the channels, whose locks the caller holds."""
-        self.task = this_hub().prepare()
-        self.ways = ways
-        self.number = -1
-        self.value: Any = None
-        self._claim = Lock()
-        self._line: object = None
-        self._seats: list[tuple[Case, Any]] = []
-        for case in ways:
-            channel = case.channel
-            if channel is not None:
-                if case.takes:
-                    channel._receivers[self] = None
-                else:
-                    channel._senders.setdefault(self, case.message)
+    ways: Sequence[Case]
+    task: Task[Any]
+    number: int
+    """Of the case that was done, or -1."""
+    value: Any
+    overtaken: bool
+    """Whether a ``recv`` has made room for what it waits to send (channel.py, invariant 6)."""
+    _latches: Sequence[Latch]
+    _line: object
+    """The queue of the channel that claimed it."""
+    _seats: list[tuple[Case, Any]]
+    _token: list[None]
+    """What a claim takes: ``pop`` is atomic."""
 
     def join_others(self) -> None:
         """Join the places that are no channels."""
@@ -159,23 +169,43 @@ class Selection:
             if case.channel is None:
                 self._seats.append((case, case.joined(self, number)))
 
-    def leave(self) -> None:
-        """Leave every place, and note which case was done, if one was."""
-        for number, case in enumerate(self.ways):
+    def look_again(self) -> None:
+        """Let in who waits to send, oneself too, where a ``recv`` made room without the latch."""
+        for case in self.ways:
             channel = case.channel
             if channel is not None:
-                line = channel._receivers if case.takes else channel._senders
-                if line is self._line and self.number < 0:
-                    self.number = number
-                if self in line:
-                    with channel._lock:
-                        line.pop(self, None)
+                channel._let_in()
+
+    @enters_latch
+    def leave(self) -> None:
+        """Leave every place, and note which case was done, if one was."""
+        latches = self._latches
+        entered = 0
+        try:
+            for latch in latches:
+                try:
+                    latch[0]()
+                except BaseException as error:
+                    held_up(latch, error)
+                entered += 1
+            for number, case in enumerate(self.ways):
+                line = case.line
+                if line is not None:
+                    if line is self._line and self.number < 0:
+                        self.number = number
+                    line.pop(self, None)
+        finally:
+            while entered:
+                entered -= 1
+                latches[entered][1]()
         for case, seat in self._seats:
             case.left(seat)
 
     def take(self, line: object, value: Any) -> Task[Any] | None:
         """``channel.Party``"""
-        if not self._claim.acquire(False):
+        try:
+            self._token.pop()
+        except IndexError:
             return None
         self._line = line
         self.value = value
@@ -183,17 +213,51 @@ class Selection:
 
     def claim(self, number: int, value: Any) -> bool:
         """Commit to the select, from any thread; False if somebody else has, or it gave up."""
-        if not self._claim.acquire(False):
+        try:
+            self._token.pop()
+        except IndexError:
             return False
         self.number = number
         self.value = value
         return True
 
     def abandon(self, task: Task[Any]) -> bool:
-        return self._claim.acquire(False)
+        try:
+            self._token.pop()
+        except IndexError:
+            return False
+        return True
 
     def reason(self, task: Task[Any]) -> str:
         return f"select of {', '.join(map(repr, self.ways)) or 'nothing'}"
+
+
+def joined(ways: Sequence[Case], latches: Sequence[Latch]) -> Selection:
+    """A selection in the queues of the channels, inside whose latches the caller is.
+
+    A plain function, for the C frame that a class with ``__init__`` nests.
+    """
+    selection: Selection = _new(Selection)
+    selection.task = this_hub().prepare()
+    selection.ways = ways
+    selection.number = -1
+    selection.value = selection._line = None
+    selection.overtaken = False
+    selection._latches = latches
+    selection._token = [None]
+    selection._seats = []
+    for case in reversed(ways):  # so that of two cases for one line the first one's message counts
+        line = case.line
+        if line is not None:
+            line[selection] = case.message
+            if not case.takes:
+                channel: Any = case.channel
+                if len(channel._buffer) < channel._capacity:
+                    selection.overtaken = True
+    return selection
+
+
+_new: Any = object.__new__
 
 
 class _Seat:
@@ -226,11 +290,12 @@ _NEVER: Final = _Never()
 
 
 class _Receiving(Case):
-    __slots__ = ("channel", "takes")
+    __slots__ = ("channel", "line", "takes")
 
     def __init__(self, channel: Channel[Any]) -> None:
         self.channel: Channel[Any] = channel
         self.takes = True
+        self.line: OrderedDict[Any, Any] = channel._receivers
 
     def proceed(self) -> tuple[Any, Task[Any] | None]:
         value, sender = self.channel._get()
@@ -244,11 +309,12 @@ class _Receiving(Case):
 
 
 class _Sending(Case):
-    __slots__ = ("channel", "message", "takes")
+    __slots__ = ("channel", "line", "message", "takes")
 
     def __init__(self, channel: Channel[T], message: T) -> None:
         self.channel: Channel[Any] = channel
         self.takes = False
+        self.line: OrderedDict[Any, Any] = channel._senders
         self.message = message
 
     def proceed(self) -> tuple[Any, Task[Any] | None]:
@@ -345,7 +411,7 @@ class _FdSeat(RemoteSeat):
         self, pollable: Pollable, direction: int, selection: Selection, number: int
     ) -> None:
         super().__init__(pollable, selection.task, direction)
-        self.claim = selection._claim
+        self.claim = selection._token
         self.selection = selection
         self.number = number
 

@@ -2,37 +2,41 @@
 
 Invariants
 ----------
-1. Everything below changes only under ``_lock``. Nobody parks, wakes or calls anything of the
-   user's while holding it.
+1. Everything below changes only inside the latch, but for what 6 says. Nobody parks, wakes or calls
+   anything of the user's inside it. (``latch.py`` says what a latch is.)
 2. Receivers wait only while the buffer is empty, no sender waits and the channel is open; senders
    only while the buffer is full and it is open. (A select that both sends and receives stands on
    both sides, and never meets itself: see ``select.py``.)
-3. A waiter is a Task, or a select's ``Party``. Whoever takes it out of its queue under the lock
+3. A waiter is a Task, or a select's ``Party``. Whoever takes it out of its queue inside the latch
    has claimed the Task; a Party decides itself, since another channel may have claimed it first.
    One that declines is dropped and the next in line is asked.
 4. Who claims a waiter completes its operation at once: the message goes from sender to receiver
    (through ``_handed``), or from a waiting sender to the end of the buffer. The woken task does not
    try again, so nobody overtakes it, and the buffer stays in the order of sending.
-5. ``abandon`` (a deadline, a cancel) takes the waiter out of its queue under the same lock; when it
-   is there no longer, it was claimed, and the operation counts. So a message is never lost, and
+5. ``abandon`` (a deadline, a cancel) takes the waiter out of its queue inside the same latch; when
+   it is there no longer, it was claimed, and the operation counts. So a message is never lost, and
    never both delivered and reported as cancelled.
+6. With the GIL ``recv`` takes a message out of the buffer without the latch, while no sender waits:
+   a deque's ``popleft`` is atomic. So inside the latch a buffer that held a message may be empty a
+   line later, and never the reverse. A sender stands in line first and looks for room afterwards,
+   ``recv`` makes room first and looks at the line afterwards: one of the two sees the other, and
+   lets the senders in (``_let_in``). Without the GIL only fences would keep that order.
 
-``send`` and ``recv`` acquire the lock inside the ``try``, not by ``with``: less than half the cost,
-and a signal handler that raises right after the acquire leaves it unlocked all the same. What they
-do most often stands written out in them (``this_hub`` and ``prepare``, ``_put`` and ``_get`` for a
-task that waits, ``hub.wait`` without a scope): a third of the time of a message was calls. When a
-park unwinds no function of Python's is called either: near the recursion limit it would be refused
-just as the park was.
+What is done most often stands written out in ``send`` and ``recv`` (``this_hub`` and ``prepare``,
+``_put`` and ``_get`` for a task that waits, ``hub.wait`` without a scope): a third of the time of a
+message was calls. When a park unwinds no function of Python's is called either: near the recursion
+limit it would be refused just as the park was.
 
-A signal handler or finaliser must not use a channel itself: it may have struck inside the lock. Let
-it ``spawn`` a task for that, or call ``Event.set``.
+A signal handler or finaliser must not use a channel itself: it may have struck inside the latch,
+and gets a HubError then. Let it ``spawn`` a task for that, or call ``Event.set``.
 
 On free-threaded builds take messages by a ``for`` loop, not by ``list(channel)``: C code that calls
 back while it holds an object's lock must not park, since greenlet doesn't switch such locks.
 
 Rejected: waking a waiter to try again (it may lose again, and a stranger overtakes the line); a
 deque for the waiters (a cancelled one is found in linear time; a hundred thousand timeouts take
-minutes); one lock for all channels (hubs on two cores would queue up for it).
+minutes); sending without the latch, too (a token for each free place of the buffer would do, but a
+``close`` between the token and the message loses that message).
 """
 
 from __future__ import annotations
@@ -40,7 +44,6 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from enum import Enum
 from operator import index
-from threading import Lock
 from typing import Any, Final, Generic, Literal, Protocol, Self, TypeVar, overload
 
 from greenlet import getcurrent
@@ -48,9 +51,11 @@ from greenlet import getcurrent
 from ..errors import ChannelClosed
 from ..hub.local import this_hub
 from ..hub.pollable import QUOTA
-from ..hub.task import NOBODY, Task
+from ..hub.task import FREE_THREADED, NOBODY, Task
 from ..hub.timers import FAR
 from ..hub.wait import wake
+from .latch import enters_latch, held_up, latched, new_latch
+from .waiters import wake_all
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -94,7 +99,8 @@ class Channel(Generic[T]):
         "_capacity",
         "_closed",
         "_handed",
-        "_lock",
+        "_latch",
+        "_quick",
         "_quota",
         "_receivers",
         "_senders",
@@ -105,14 +111,16 @@ class Channel(Generic[T]):
         if capacity < 0:
             raise ValueError(f"a channel's capacity must not be negative: {capacity}")
         self._capacity = capacity
-        self._lock = Lock()
+        self._latch = new_latch()
         self._closed = False
         self._buffer: deque[T] = deque()
         self._receivers: OrderedDict[Task[Any] | Party, None] = OrderedDict()
         self._senders: OrderedDict[Task[Any] | Party, Any] = OrderedDict()  # and their messages
         self._handed: dict[Task[Any], Any] = {}  # to receivers that have not yet resumed
         self._quota = QUOTA
+        self._quick = not FREE_THREADED  # invariant 6
 
+    @enters_latch
     def send(self, value: T) -> None:
         """Send ``value``; parks until a receiver takes it, or the buffer has room for it.
 
@@ -121,24 +129,27 @@ class Channel(Generic[T]):
         """
         if self._quota < 0:
             self._charge()
-        lock = self._lock
+        enter, leave = self._latch
         while True:
-            receiver: Any = NOTHING
+            receiver: Any = None
             try:
-                lock.acquire()
-                if self._receivers and not self._closed:
+                enter()
+            except BaseException as error:
+                held_up(self._latch, error)
+            try:
+                if self._receivers:
                     receiver, _ = self._receivers.popitem(False)
                     if type(receiver) is Task:
                         self._handed[receiver] = value
                     elif (receiver := receiver.take(self._receivers, value)) is None:
-                        receiver = self._put(value)
+                        continue
                 elif self._closed:
-                    receiver = self._put(value)  # raises
-                elif len(self._buffer) < self._capacity:
+                    raise ChannelClosed(f"nothing can be sent on {self!r}")
+                elif len(self._buffer) < self._capacity and not self._senders:
                     self._quota -= 1
                     self._buffer.append(value)
                     return
-                if receiver is NOTHING:
+                else:
                     try:
                         me = getcurrent()
                         task = me.task  # type: ignore[attr-defined]
@@ -151,20 +162,27 @@ class Channel(Generic[T]):
                     task.wait = self
                     self._senders[task] = value
             finally:
-                lock.release()
-            if receiver is not NOTHING:
-                if receiver is not None:
-                    wake(receiver)
+                leave()
+            if receiver is not None:
+                wake(receiver)
                 return
             try:
+                if self._capacity and len(self._buffer) < self._capacity:
+                    self._let_in()
                 if task.scope is not None:
                     sent = hub.wait(task, self)
                 else:
                     trouble = hub.park(task)
                     sent = trouble is None or hub.settle(task, FAR)
             except BaseException:
-                with lock:
+                try:
+                    enter()
+                except BaseException as error:
+                    held_up(self._latch, error)
+                try:
                     self._senders.pop(task, None)
+                finally:
+                    leave()
                 self._handed.pop(task, None)
                 task.wait = task.trouble = None
                 raise
@@ -173,6 +191,7 @@ class Channel(Generic[T]):
             if sent:
                 return
 
+    @enters_latch
     def recv(self) -> T:
         """The next message; parks until there is one.
 
@@ -181,14 +200,28 @@ class Channel(Generic[T]):
         """
         if self._quota < 0:
             self._charge()
-        lock = self._lock
+        value: Any
+        if self._buffer and self._quick and not self._senders:
+            try:
+                value = self._buffer.popleft()
+            except IndexError:
+                pass  # another thread was quicker
+            else:
+                self._quota -= 1
+                if self._senders:
+                    self._let_in()
+                return value  # type: ignore[no-any-return]
+        enter, leave = self._latch
         while True:
-            value: Any = NOTHING
+            task: Any = None
             sender: Any = None
             try:
-                lock.acquire()
-                if self._senders or self._closed:
-                    if self._buffer or self._closed:
+                enter()
+            except BaseException as error:
+                held_up(self._latch, error)
+            try:
+                if self._senders:
+                    if self._capacity:
                         value, sender = self._get()
                     else:
                         # Without a buffer it is the first sender's; most often that is a task.
@@ -196,11 +229,14 @@ class Channel(Generic[T]):
                         if type(sender) is not Task:
                             sender = sender.take(self._senders, None)
                             if sender is None:
-                                value, sender = self._get()
-                elif self._buffer:
+                                continue
+                elif self._buffer or self._closed:
                     self._quota -= 1
-                    return self._buffer.popleft()
-                if value is NOTHING:
+                    if self._quick or not self._buffer:
+                        value, _ = self._get()
+                    else:
+                        return self._buffer.popleft()
+                else:
                     try:
                         me = getcurrent()
                         task = me.task  # type: ignore[attr-defined]
@@ -213,8 +249,8 @@ class Channel(Generic[T]):
                     task.wait = self
                     self._receivers[task] = None
             finally:
-                lock.release()
-            if value is NOTHING:
+                leave()
+            if task is not None:
                 try:
                     if task.scope is not None:
                         hub.wait(task, self)
@@ -223,14 +259,21 @@ class Channel(Generic[T]):
                         if trouble is not None:
                             hub.settle(task, FAR)
                 except BaseException:
-                    with lock:
+                    try:
+                        enter()
+                    except BaseException as error:
+                        held_up(self._latch, error)
+                    try:
                         self._receivers.pop(task, None)
+                    finally:
+                        leave()
                     self._handed.pop(task, None)
                     task.wait = task.trouble = None
                     raise
                 value = self._handed.pop(task, NOTHING)
             elif sender is not None:
                 wake(sender)
+                return value  # type: ignore[no-any-return]
             if value is ENDED:
                 raise ChannelClosed(f"{self!r} has no more messages")
             if value is not NOTHING:
@@ -241,8 +284,7 @@ class Channel(Generic[T]):
 
         Raises ChannelClosed when the channel is closed.
         """
-        with self._lock:
-            receiver = self._put(value)
+        receiver = latched(self._latch, self._put, value)
         if receiver is NOTHING:
             return False
         if receiver is not None:
@@ -258,8 +300,7 @@ class Channel(Generic[T]):
 
         Raises ChannelClosed when the channel is closed and no message is left.
         """
-        with self._lock:
-            value, sender = self._get()
+        value, sender = latched(self._latch, self._get)
         if sender is not None:
             wake(sender)
         if value is ENDED:
@@ -272,21 +313,7 @@ class Channel(Generic[T]):
         Tasks that wait to send get ChannelClosed; their messages were not sent. Raises
         ChannelClosed when it is closed already.
         """
-        woken = []
-        with self._lock:
-            if self._closed:
-                raise ChannelClosed(f"{self!r} can't be closed twice")
-            self._closed = True
-            for waiters in (self._receivers, self._senders):
-                for waiter in waiters:
-                    if type(waiter) is Task:
-                        self._handed[waiter] = ENDED
-                        woken.append(waiter)
-                    elif (task := waiter.take(waiters, ENDED)) is not None:  # type: ignore[union-attr]
-                        woken.append(task)
-                waiters.clear()
-        for task in woken:
-            wake(task)
+        wake_all(latched(self._latch, self._end))
 
     @property
     def closed(self) -> bool:
@@ -322,7 +349,7 @@ class Channel(Generic[T]):
                 state += f", {len(waiters)} waiting to {verb}"
         return f"<Channel at {id(self):#x}: {state}{', closed' if self._closed else ''}>"
 
-    # -- under the lock; select's way in ---------------------------------------------------------
+    # -- inside the latch; select's way in ---------------------------------------------------------
 
     def _put(self, value: T) -> Task[Any] | Literal[Mark.NOTHING] | None:
         """Pass ``value`` on; NOTHING if that needs waiting, else the task to wake or None."""
@@ -337,7 +364,7 @@ class Channel(Generic[T]):
             task = waiter.take(receivers, value)  # type: ignore[union-attr]
             if task is not None:
                 return task
-        if len(self._buffer) < self._capacity:
+        if len(self._buffer) < self._capacity and not self._senders:
             self._buffer.append(value)
             return None
         return NOTHING
@@ -354,25 +381,61 @@ class Channel(Generic[T]):
             if sender is not None:
                 message = value
                 break
-        if buffer:
+        try:
             first = buffer.popleft()  # before the append: ``len`` is never more than the capacity
+        except IndexError:
+            return message, sender
+        if sender is not None:
+            buffer.append(message)
+        return first, sender
+
+    def _end(self) -> list[Task[Any]]:
+        """Close it: whom to wake."""
+        if self._closed:
+            raise ChannelClosed(f"{self!r} can't be closed twice")
+        self._closed = True
+        woken: list[Task[Any]] = []
+        for waiters in (self._receivers, self._senders):
+            for waiter in waiters:
+                if type(waiter) is Task:
+                    self._handed[waiter] = ENDED
+                    woken.append(waiter)
+                elif (task := waiter.take(waiters, ENDED)) is not None:  # type: ignore[union-attr]
+                    woken.append(task)
+            waiters.clear()
+        return woken
+
+    def _admit(self) -> list[Task[Any]]:
+        """Move the messages of waiting senders into the room there is: whom to wake."""
+        admitted: list[Task[Any]] = []
+        while self._senders and len(self._buffer) < self._capacity:
+            waiter, value = self._senders.popitem(False)
+            sender: Any = waiter
+            if type(waiter) is not Task:
+                sender = waiter.take(self._senders, None)  # type: ignore[union-attr]
             if sender is not None:
-                buffer.append(message)
-            message = first
-        return message, sender
+                self._buffer.append(value)
+                admitted.append(sender)
+        return admitted
 
     # -- waiting ---------------------------------------------------------------------------------
 
     def abandon(self, task: Task[Any]) -> bool:
-        with self._lock:
-            for waiters in (self._receivers, self._senders):
-                if task in waiters:
-                    del waiters[task]
-                    return True
-            return False
+        return latched(self._latch, self._leave, task)
+
+    def _leave(self, task: Task[Any]) -> bool:
+        for waiters in (self._receivers, self._senders):
+            if task in waiters:
+                del waiters[task]
+                return True
+        return False
 
     def reason(self, task: Task[Any]) -> str:
         return f"{'send on' if task in self._senders else 'receive from'} {self!r}"
+
+    def _let_in(self) -> None:
+        """Senders that wait although a ``recv`` has made room without the latch (invariant 6)."""
+        wake_all(latched(self._latch, self._admit))
 
     def _charge(self) -> None:
         """As many operations as may go without a wait have: let the others run (law 7).

@@ -10,7 +10,7 @@ Invariants
 1. ``_line`` is a Channel with room for at least one item; its buffer may be a heap or a stack. What
    ``channel.py`` says of messages holds for items: who waits in ``get`` is handed the item by who
    puts it; who waits in ``put`` has its item let in by who takes one.
-2. ``_unfinished`` counts the items that were put and not reported done, under the line's lock. It
+2. ``_unfinished`` counts the items that were put and not reported done, inside the line's latch. It
    goes up before the item can be seen, so that nobody reports it done earlier; a ``put`` that fails
    takes it back.
 3. ``_all_done`` is there while somebody waits for ``_unfinished`` to be 0; then it is set, and the
@@ -19,8 +19,9 @@ Invariants
    the queue. One that waited for room is let in by somebody else's ``get``; it is refused through
    ``_Line.refused``, so that its own ``put`` raises all the same.
 
-PriorityQueue compares items while it holds its lock: their ``__lt__`` must not wait for anything,
-nor use the queue. And as with a channel, signal handlers and finalisers are to spawn a task for it.
+PriorityQueue compares items inside its latch, which therefore is its own: their ``__lt__`` must not
+wait for anything, nor use the queue. And as with a channel, signal handlers and finalisers are to
+spawn a task for it.
 
 Rejected: queues from a lock and three conditions, as in the standard library (who is woken may be
 overtaken, and waits again); Channel with a limit of infinity for all (``close`` and ``shutdown``,
@@ -31,6 +32,7 @@ from __future__ import annotations
 
 import sys
 from collections import deque
+from contextlib import suppress
 from heapq import heapify, heappop, heappush
 from operator import index
 from queue import Empty, Full
@@ -43,6 +45,7 @@ from ..hub.task import Task
 from ..hub.wait import wake
 from .channel import ENDED, NOTHING, Channel
 from .event import Event
+from .latch import enters_latch, held_up, latched, own_latch
 
 if sys.version_info >= (3, 13):
     from queue import ShutDown
@@ -65,7 +68,7 @@ class _Buffer(Protocol):
 
     def append(self, item: Any, /) -> None: ...
     def popleft(self) -> Any: ...
-    def clear(self) -> None: ...
+    def pop(self) -> Any: ...
     def __len__(self) -> int: ...
 
 
@@ -110,14 +113,20 @@ class _Line(Channel[T]):
         super().__init__(capacity)
         self._kind = kind
         self._buffer = buffer
+        if type(buffer) is _Heap:
+            self._latch = own_latch()  # inside which items are compared, by code of the user's
+            self._quick = False
         self.refused: dict[Task[Any], BaseException] = {}
 
     def _get(self) -> tuple[Any, Task[Any] | None]:
         buffer = self._buffer
-        if not buffer:
-            return (ENDED if self._closed else NOTHING), None
         # In this order: what waits outside is not yet in the queue, be it the least or the last.
-        item = buffer.popleft()
+        try:
+            item = buffer.popleft()
+        except IndexError:
+            if buffer:
+                raise  # by a comparison
+            return (ENDED if self._closed else NOTHING), None
         while self._senders:
             sender, waiting = self._senders.popitem(False)
             assert type(sender) is Task  # no select stands here
@@ -125,16 +134,21 @@ class _Line(Channel[T]):
                 buffer.append(waiting)
             except BaseException as error:
                 self.refused[sender] = error
-                wake(sender)  # under the lock, since only one can be returned: it is told, too
+                wake(sender)  # inside the latch, since only one can be returned: it is told, too
             else:
                 return item, sender
         return item, None
 
     def drain(self) -> int:
         """Drop all items; how many there were. The line is closed: nobody waits."""
-        with self._lock:
-            dropped = len(self._buffer)
-            self._buffer.clear()
+        return latched(self._latch, self._drop_all)
+
+    def _drop_all(self) -> int:
+        dropped = 0
+        with suppress(IndexError):  # one by one: a ``recv`` may take some at the same time
+            while True:
+                self._buffer.pop()
+                dropped += 1
         return dropped
 
     def reason(self, task: Task[Any]) -> str:
@@ -170,6 +184,7 @@ class Queue(Generic[T]):
         self._unfinished = 0
         self._all_done: Event | None = None
 
+    @enters_latch
     def put(self, item: T, block: bool = True, timeout: float | None = None) -> None:
         """Put ``item`` into the queue; parks while it is full, for at most ``timeout`` seconds.
 
@@ -184,15 +199,24 @@ class Queue(Generic[T]):
                 line._charge()
             if timeout is not None:
                 _check(timeout)
+        enter, leave = line._latch
         try:
-            line._lock.acquire()
-            # By far the most frequent; as ``Channel.send``, and counted under the same lock.
-            if len(line._buffer) < line._capacity and not line._receivers and not line._closed:
+            enter()
+        except BaseException as error:
+            held_up(line._latch, error)
+        try:
+            # By far the most frequent; as ``Channel.send``, and counted inside the same latch.
+            if (
+                len(line._buffer) < line._capacity
+                and not line._receivers
+                and not line._senders
+                and not line._closed
+            ):
                 line._buffer.append(item)
                 self._unfinished += 1
                 return
         finally:
-            line._lock.release()
+            leave()
         self._count(1)
         try:
             if not block:
@@ -251,20 +275,13 @@ class Queue(Generic[T]):
 
         Raises ValueError when more are reported than were put.
         """
-        with self._line._lock:
-            if not self._unfinished:
-                raise ValueError(f"more items were reported done than were put into {self!r}")
-            self._add(-1)
+        latched(self._line._latch, self._one_done)
 
     def join(self) -> None:
         """Park until every item that was put has been reported done. Raises Cancelled."""
-        with self._line._lock:
-            if not self._unfinished:
-                return
-            if self._all_done is None:
-                self._all_done = Event()
-            all_done = self._all_done
-        all_done.wait()
+        all_done = latched(self._line._latch, self._unfinished_end)
+        if all_done is not None:
+            all_done.wait()
 
     def shutdown(self, immediate: bool = False) -> None:
         """No more putting: ``get`` gives what is left, then raises ShutDown. Doesn't park.
@@ -310,8 +327,18 @@ class Queue(Generic[T]):
         return repr(self._line)
 
     def _count(self, change: int) -> None:
-        with self._line._lock:
-            self._add(change)
+        latched(self._line._latch, self._add, change)
+
+    def _one_done(self) -> None:
+        if not self._unfinished:
+            raise ValueError(f"more items were reported done than were put into {self!r}")
+        self._add(-1)
+
+    def _unfinished_end(self) -> Event | None:
+        """What is set when all is done; None if it is."""
+        if self._unfinished and self._all_done is None:
+            self._all_done = Event()
+        return self._all_done
 
     def _add(self, change: int) -> None:
         # What was reported done before it was taken can't be counted as dropped as well.

@@ -17,21 +17,22 @@ The algorithm
 Two selects may each be the other's partner, on several channels at once, and neither must commit to
 two. As in Go (runtime/select.go):
 
-1. Lock every channel that takes part, each once, in the order of their addresses: so selects that
-   share channels can't wait for each other's locks.
+1. Enter the latch of every channel that takes part, each once, in the order of their addresses: so
+   selects that share channels can't wait for each other's. (With the GIL there is but one.)
 2. Among the cases that can proceed take one at random and do it. This select is done; it stood in
    no queue, so nobody else can have committed to it.
-3. If there is none, join the queue of every case, and only then unlock. So for any two selects
-   that share a channel, one has looked at it and joined its queue before the other looks.
-4. Join the places that have no such lock: events, tasks that end, fds. Each is looked at anew
+3. If there is none, join the queue of every case, and only then leave the latches. So for any two
+   selects that share a channel, one has looked at it and joined its queue before the other looks.
+   What ``recv`` does without the latch (channel.py, 6) is looked for again after joining.
+4. Join the places that have no latch: events, tasks that end, fds. Each is looked at anew
    after joining, as its own rules demand.
 5. Park. Leave every place, whatever has happened.
 
 Invariants
 ----------
-1. A select that waits is claimed once: by ``claim``, a lock that is acquired without blocking and
-   never released. Who gets it commits to the select and wakes it; its deadline or cancel acquires
-   it, too, to call the wait off (``abandon``).
+1. A select that waits is claimed once: by its token, which is taken and never put back. Who gets it
+   commits to the select and wakes it; its deadline or cancel takes it, too, to call the wait off
+   (``abandon``).
 2. Only who is *not* waiting claims others: a running ``send``, ``recv`` or step 2. It commits to
    nobody else before it returns. So of two partners one always runs, and no commitment has to be
    taken back.
@@ -40,11 +41,11 @@ Invariants
    equally probable: a draw among more, repeated until one holds, is a draw among those that hold.
 4. What can raise (a cancelled scope, an fd epoll refuses) does so before the first place is joined.
 
-Cost: linear in the cases, apart from sorting the locks. Nothing is allocated for a case that did
+Cost: linear in the cases, apart from sorting the latches. Nothing is allocated for a case that did
 not have to wait, beyond the case itself.
 
-Rejected: locking one channel at a time (a select that finds a partner must then claim itself and
-the partner in one step, which two locks can't); a sender task for each case (never cancelled
+Rejected: one channel's latch at a time (a select that finds a partner must then claim itself and
+the partner in one step, which two latches can't); a sender task for each case (never cancelled
 clean); a case with a function to call (the result of a ``match`` is clearer, and can return).
 """
 
@@ -52,15 +53,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from random import Random
-from typing import Any, Final, cast, overload
+from typing import Any, Final, overload
 
 from ..hub.local import this_hub
 from ..hub.task import NOBODY, Task
 from ..hub.timers import FAR
 from ..hub.wait import wake
-from .cases import Case, Selection, as_case
-from .channel import NOTHING, Channel
+from .cases import Case, Selection, as_case, joined
+from .channel import NOTHING
 from .event import Event
+from .latch import EVERYBODYS, enters_latch, held_up, in_order
 
 chance: Final = Random()
 """Draws among the ready cases."""
@@ -100,16 +102,23 @@ def select(
         if quota < 0 and hub.current is not NOBODY:
             hub.yield_now()
     ways: Sequence[Case] = cases  # type: ignore[assignment]
+    others = False  # than channels
     for case in cases:
         if not isinstance(case, Case):
             ways = [case if isinstance(case, Case) else as_case(case) for case in cases]
+            others = True
             break
+        if case.channel is None:
+            others = True
     while True:
-        done = _attempt(ways, wait=timeout != 0)
+        done = _attempt(ways, others, wait=timeout != 0)
         if type(done) is not Selection:
-            return cast("tuple[int, Any] | None", done)
+            return done  # type: ignore[return-value]
         try:
-            done.join_others()
+            if done.overtaken:
+                done.look_again()
+            if others:
+                done.join_others()
             hub.wait(done.task, done, deadline)
         finally:
             done.leave()
@@ -119,24 +128,24 @@ def select(
             return None
 
 
-def _attempt(ways: Sequence[Case], wait: bool) -> tuple[int, Any] | Selection | None:
+@enters_latch
+def _attempt(ways: Sequence[Case], others: bool, wait: bool) -> tuple[int, Any] | Selection | None:
     """Steps 1 to 3: what was done, or the selection that has joined the queues of its channels."""
     ready = []
-    channels: list[Channel[Any]] = []
-    for number, case in enumerate(ways):
-        channel = case.channel
-        if channel is not None:
-            channels.append(channel)
-        elif case.ready():
-            ready.append(number)
-    if len(channels) > 1:
-        channels = sorted(set(channels), key=id)
-    locked = 0
+    if others:
+        for number, case in enumerate(ways):
+            if case.channel is None and case.ready():
+                ready.append(number)
+    latches = EVERYBODYS or in_order([case.channel._latch for case in ways if case.channel])
     partner = None
+    entered = 0
     try:
-        for channel in channels:
-            locked += 1  # first: see channel.py
-            channel._lock.acquire()
+        for latch in latches:
+            try:
+                latch[0]()
+            except BaseException as error:
+                held_up(latch, error)
+            entered += 1
         for number, case in enumerate(ways):
             channel = case.channel
             if channel is not None and (
@@ -155,11 +164,11 @@ def _attempt(ways: Sequence[Case], wait: bool) -> tuple[int, Any] | Selection | 
             if value is not NOTHING:
                 break
         else:
-            return Selection(ways) if wait else None
+            return joined(ways, latches) if wait else None
     finally:
-        while locked:
-            locked -= 1
-            channels[locked]._lock.release()
+        while entered:
+            entered -= 1
+            latches[entered][1]()
     if partner is not None:
         wake(partner)
     return number, value

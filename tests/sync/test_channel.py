@@ -19,8 +19,10 @@ import greenpump as gp
 from greenpump.hub.hub import Hub
 from greenpump.hub.local import this_hub
 from greenpump.hub.pollable import QUOTA
+from greenpump.hub.task import FREE_THREADED
 from greenpump.hub.wait import wake
 from greenpump.sync.channel import Channel
+from greenpump.sync.latch import latched
 from greenpump.testing import virtual_clock, wait_all_parked
 
 NEVER = object()
@@ -336,8 +338,8 @@ def test_a_cancel_between_claim_and_wake_comes_too_late() -> None:
     channel = Channel[int]()
     receiver = gp.spawn(channel.recv)
     wait_all_parked()
-    with channel._lock:  # as another thread that has not got round to waking it
-        claimed = channel._put(1)
+    # As another thread that has not got round to waking it.
+    claimed = latched(channel._latch, channel._put, 1)
     receiver.cancel()
     wait_all_parked()
     assert not receiver.done
@@ -733,3 +735,91 @@ def test_len_is_never_more_than_the_capacity_whoever_looks() -> None:
         gp.yield_now()
         assert [channel.recv() for _ in range(6)] == list(range(6))
     assert Buffer.longest == 2
+
+
+# -- what recv does without the latch ------------------------------------------------------------
+
+
+class Raced(deque[int]):
+    """A buffer of which another thread takes a message just as its length has been looked at."""
+
+    took: int | None = None
+
+    def __len__(self) -> int:
+        length = super().__len__()
+        if self.took is None:
+            self.took = self.popleft()
+        return length
+
+
+def test_a_sender_sees_the_room_that_was_made_before_it_stood_in_line() -> None:
+    channel = Channel[int](1)
+    channel.send(1)
+    channel._buffer = raced = Raced(channel._buffer)
+    channel.send(2)
+    assert raced.took == 1
+    assert channel.recv() == 2
+    assert waiting(channel) == 0
+
+
+def test_a_sending_select_sees_the_room_that_was_made_before_it_stood_in_line() -> None:
+    channel = Channel[int](1)
+    channel.send(1)
+    channel._buffer = raced = Raced(channel._buffer)
+    assert gp.select(gp.receiving(Channel()), gp.sending(channel, 2)) == (1, None)
+    assert raced.took == 1
+    assert channel.recv() == 2
+    assert waiting(channel) == 0
+
+
+def test_nobody_overtakes_a_sender_that_waits_although_there_is_room() -> None:
+    channel = Channel[int](1)
+    channel.send(1)
+    first = gp.spawn(channel.send, 2)
+    wait_all_parked()
+    channel._buffer.popleft()  # as another thread that has not got round to letting it in
+    assert not channel.try_send(3)
+    assert gp.select(gp.sending(channel, 3), timeout=0) is None
+    second = gp.spawn(channel.send, 3)
+    wait_all_parked()
+    channel._let_in()
+    assert [channel.recv(), channel.recv()] == [2, 3]
+    first.join()
+    second.join()
+    assert waiting(channel) == 0
+
+
+@pytest.mark.skipif(FREE_THREADED, reason="without the GIL it enters the latch")
+def test_recv_lets_in_a_sender_that_stood_in_line_while_it_made_room() -> None:
+    channel = Channel[int](1)
+    channel.send(1)
+
+    class Joined(deque[int]):
+        def popleft(self) -> int:
+            # Another thread's task finds the buffer full and stands in line at this very moment.
+            sender.append(gp.spawn(channel.send, 2))
+            wait_all_parked()
+            return super().popleft()
+
+    sender: list[gp.Task[None]] = []
+    channel._buffer = Joined(channel._buffer)
+    assert channel.recv() == 1
+    channel._buffer = deque(channel._buffer)
+    assert list(channel._buffer) == [2]
+    sender[0].join()
+
+
+@pytest.mark.skipif(FREE_THREADED, reason="without the GIL it enters the latch")
+def test_recv_waits_when_another_thread_was_quicker() -> None:
+    channel = Channel[int](1)
+
+    class Quicker(deque[int]):
+        def popleft(self) -> int:
+            self.clear()
+            return super().popleft()
+
+    channel._buffer = Quicker([1])
+    receiver = gp.spawn(channel.recv)
+    wait_all_parked()
+    channel.send(2)
+    assert receiver.result() == 2

@@ -26,6 +26,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import greenpump as gp
+from greenpump.sync.latch import latched
 
 HUBS = 4
 TASKS = 6
@@ -440,11 +441,13 @@ class Overfull(gp.Channel[int]):
     __slots__ = ()
 
     def try_send(self, value: int) -> bool:
-        with self._lock:
-            if not self._receivers and len(self._buffer) == self._capacity and not self._closed:
-                self._buffer.append(value)
-                return True
-        return super().try_send(value)
+        return latched(self._latch, self._squeeze_in, value) or super().try_send(value)
+
+    def _squeeze_in(self, value: int) -> bool:
+        if self._receivers or len(self._buffer) != self._capacity or self._closed:
+            return False
+        self._buffer.append(value)
+        return True
 
 
 class Forgetful(gp.Channel[int]):

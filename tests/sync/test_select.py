@@ -17,9 +17,11 @@ from hypothesis import strategies as st
 
 import greenpump as gp
 from greenpump.hub.pollable import QUOTA
+from greenpump.hub.task import FREE_THREADED
 from greenpump.hub.wait import wake
 from greenpump.sync.cases import CLOSED, receiving, sending
 from greenpump.sync.channel import Channel
+from greenpump.sync.latch import Latch, latched, own_latch
 from greenpump.sync.select import chance, select
 from greenpump.testing import virtual_clock, wait_all_parked
 
@@ -33,6 +35,12 @@ def _seeded() -> Iterator[None]:
     chance.seed(1)
     yield
     chance.seed()
+
+
+def taken(latch: Latch) -> bool:
+    """Whether somebody is inside."""
+    token: Any = latch[0].__self__  # type: ignore[attr-defined]
+    return bool(token.locked()) if FREE_THREADED else not token
 
 
 # -- one rule after the other --------------------------------------------------------------------
@@ -182,8 +190,7 @@ def test_a_send_on_a_closed_channel_raises() -> None:
     channel.close()
     with pytest.raises(gp.ChannelClosed, match="nothing can be sent"):
         select(receiving(other), sending(channel, 1))
-    assert not other._lock.locked()
-    assert not channel._lock.locked()
+    assert (other.try_recv(), channel.closed) == (None, True), "no latch is taken"
 
 
 def test_close_wakes_a_sending_select() -> None:
@@ -255,8 +262,8 @@ def test_a_cancel_between_claim_and_wake_comes_too_late() -> None:
     channel = Channel[int]()
     task = gp.spawn(select, receiving(channel), receiving(Channel()), timeout=None)
     wait_all_parked()
-    with channel._lock:  # as another thread that has not got round to waking it
-        claimed = channel._put(1)
+    # As another thread that has not got round to waking it.
+    claimed = latched(channel._latch, channel._put, 1)
     task.cancel()
     wait_all_parked()
     assert not task.done
@@ -265,20 +272,27 @@ def test_a_cancel_between_claim_and_wake_comes_too_late() -> None:
     assert task.result() == (0, 1)
 
 
-def test_it_locks_every_channel_by_address() -> None:
-    lower, upper = sorted((Channel[int](), Channel[int]()), key=id)
+def test_it_enters_every_channel_s_latch_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("greenpump.sync.select.EVERYBODYS", ())  # as without the GIL
+    channels = Channel[int](), Channel[int]()
+    for channel in channels:
+        channel._latch = own_latch()
+    lower, upper = sorted(channels, key=lambda channel: id(channel._latch))
     thread = threading.Thread(
         target=select, args=(receiving(upper), receiving(lower)), kwargs={"timeout": 0}
     )
-    with upper._lock:
-        thread.start()
-        while thread.is_alive() and not lower._lock.locked():
-            pass
-        thread.join(0.01)
-        assert thread.is_alive(), "it needs both locks"
-        assert lower._lock.locked(), "and keeps the first while it waits for the second"
+    enter, leave = upper._latch
+    enter()
+    thread.start()
+    while not taken(lower._latch):
+        assert thread.is_alive(), "it needs both"
+    thread.join(0.01)
+    assert thread.is_alive()
+    assert taken(lower._latch), "it keeps the first while it waits for the second"
+    leave()
     thread.join()
-    assert not lower._lock.locked()
+    assert not taken(lower._latch)
+    assert not taken(upper._latch)
 
 
 def test_in_a_cancelled_scope_only_what_needs_no_wait_is_done() -> None:

@@ -20,7 +20,7 @@ import greenpump as gp
 from greenpump.hub.hub import Hub
 from greenpump.hub.local import this_hub
 from greenpump.hub.timers import FAR
-from greenpump.sync.cases import Selection
+from greenpump.sync.cases import joined
 from greenpump.sync.timer import Ticker, Timer, after, spawn_later
 from greenpump.testing import preemption_point, races, virtual_clock, wait_all_parked
 
@@ -255,7 +255,7 @@ def test_what_wins_the_select_leaves_the_timer_alone() -> None:
 
 def test_a_select_that_was_claimed_while_it_joins_takes_no_time() -> None:
     timer = Timer(0)
-    selection = Selection([])
+    selection = joined([], [])
     assert selection.claim(7, "first")
     seat = timer.joined(selection, 0)
     assert (selection.number, selection.value) == (7, "first")
