@@ -14,6 +14,7 @@ import pytest
 import greenpump as gp
 from greenpump.debug.dump import dump, dump_on_signal
 from greenpump.hub.local import this_hub
+from greenpump.testing import wait_all_parked
 
 
 def section(text: str, start: str) -> str:
@@ -39,7 +40,7 @@ def test_each_task_with_its_wait_spawn_site_and_stack() -> None:
     with a, b:
         reader = gp.spawn(handle)
         joiner: gp.Task[object] = gp.spawn(reader.join)
-        gp.yield_now()
+        wait_all_parked()
         fresh = gp.spawn(not_yet)
         text = dump()
         name = re.escape(reader.name)
