@@ -2,40 +2,31 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import os
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 import greenpump as gp
-from greenpump.errors import Cancelled, DelimiterNotFound, IncompleteRead
 from greenpump.hub.hub import Hub
 from greenpump.hub.local import this_hub
-from greenpump.hub.scope import move_on_after
 from greenpump.hub.spawning import spawn
 from greenpump.net.listen import listen, socketpair
 from greenpump.net.socket import Socket
 from greenpump.net.tls import SSLContext, SSLSocket, wrap_socket
 from greenpump.sync.cases import readable
 from greenpump.sync.select import select
-from greenpump.testing import virtual_clock, wait_all_parked
+from greenpump.testing import wait_all_parked
 from tests.net.tls.certificates import Certificates
+from tests.net.tls.shaping import only, record
 
 Pair = Callable[..., tuple[SSLSocket, SSLSocket]]
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 MEGABYTES = 3_000_000
-
-
-def only(context: ssl.SSLContext, version: ssl.TLSVersion) -> ssl.SSLContext:
-    context.minimum_version = context.maximum_version = version
-    return context
 
 
 # -- the connection ------------------------------------------------------------------------------
@@ -170,241 +161,6 @@ def test_plain_data_of_a_dead_connection_does_not_pass_for_tls(certificates: Cer
         with pytest.raises(OSError):
             wrap_socket(conn, certificates.server(), server_side=True)
         assert conn.fileno() == -1
-
-
-# -- bytes ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("version", VERSIONS)
-def test_both_ways_at_once(pair: Pair, certificates: Certificates, version: ssl.TLSVersion) -> None:
-    a, b = pair(client=only(certificates.client(), version))
-    data = os.urandom(1000) * (MEGABYTES // 1000)
-    sending = [spawn(a.sendall, data), spawn(b.sendall, data)]
-    receiving = [spawn(a.recv_exactly, len(data)), spawn(b.recv_exactly, len(data))]
-    assert [task.result() == data for task in receiving] == [True, True]
-    for task in sending:
-        task.join()
-
-
-def test_several_writers_and_readers_lose_nothing(pair: Pair) -> None:
-    a, b = pair()
-    sizes = [1, 100, 16384, 16385, 100_000]
-    writers = [spawn(a.sendall, bytes([65 + n]) * size) for n, size in enumerate(sizes)]
-    got: list[bytes] = []
-
-    def read() -> None:
-        while data := b.recv(5000):
-            got.append(data)
-
-    readers = [spawn(read) for _ in range(3)]
-    for task in writers:
-        task.join()
-    a.shutdown(socket.SHUT_WR)
-    for task in readers:
-        task.join()
-    everything = b"".join(got)
-    assert [everything.count(bytes([65 + n])) for n in range(len(sizes))] == sizes
-
-
-def test_a_small_buffer_gets_a_record_bit_by_bit(pair: Pair, hub: Hub) -> None:
-    a, b = pair()
-    a.sendall(b"abcdefgh")
-    assert b.recv(3) == b"abc"
-    assert b.pending() == 5
-    polls = hub.polls
-    buffer = bytearray(4)
-    assert b.recv_into(buffer) == 4
-    assert bytes(buffer) == b"defg"
-    assert b.recv_into(buffer, 2) == 1
-    assert hub.polls == polls
-    assert b.pending() == 0
-    assert b.recv(0) == b""
-    with pytest.raises(ValueError, match="negative"):
-        b.recv(-1)
-
-
-def test_records_that_came_together_are_pending(pair: Pair) -> None:
-    a, b = pair()
-    a.sendall(b"one")
-    a.sendall(b"two")
-    assert b.recv(100) == b"one"
-    assert b.pending() == 3
-    assert b.read(100) == b"two"
-
-
-def test_every_buffer_and_nothing(pair: Pair) -> None:
-    a, b = pair()
-    a.sendall(memoryview(b"ab"))
-    a.sendall(bytearray(b"cd"))
-    a.sendall(b"")
-    assert a.send(b"") == 0
-    assert a.write(b"ef") == 2
-    assert b.recv_exactly(6) == b"abcdef"
-    with pytest.raises(TypeError):
-        a.sendall("text")
-
-
-def test_exactly_and_until(pair: Pair) -> None:
-    a, b = pair()
-    a.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\nbody")
-    assert b.recv_until(b"\r\n") == b"GET / HTTP/1.1\r\n"
-    assert b.pending() == 15
-    assert b.recv_until(b"\r\n\r\n") == b"Host: x\r\n\r\n"
-    assert b.recv(2) == b"bo"
-    assert b.recv_exactly(2) == b"dy"
-    a.sendall(b"0123456789")
-    with pytest.raises(DelimiterNotFound) as told:
-        b.recv_until(b"\n", 8)
-    assert told.value.partial == b"01234567"
-    a.close()
-    with pytest.raises(IncompleteRead) as ended:
-        b.recv_until(b"\n")
-    assert ended.value.partial == b"89"
-    with pytest.raises(IncompleteRead):
-        b.recv_exactly(1)
-
-
-def test_files(pair: Pair, tmp_path: Any) -> None:
-    a, b = pair()
-    path = tmp_path / "file"
-    path.write_bytes(b"x" * 50_000 + b"end")
-    with path.open("rb") as file:
-        sending = spawn(a.sendfile, file, 10)
-        assert b.recv_exactly(49_993)[-3:] == b"end"
-        assert sending.result() == 49_993
-    with a.makefile("rwb") as near, b.makefile("rb") as far:
-        near.write(b"line\nrest")
-        near.flush()
-        assert far.readline() == b"line\n"
-    assert isinstance(far, io.BufferedReader)
-
-
-# -- waiting -------------------------------------------------------------------------------------
-
-
-def test_timeouts_hold_for_whole_calls(pair: Pair) -> None:
-    a, b = pair()
-    with virtual_clock() as clock:
-        b.settimeout(5)
-        reading = spawn(b.recv_exactly, 3)
-        wait_all_parked()
-        for piece in (b"a", b"b"):
-            clock.advance(2)
-            a.sendall(piece)
-            wait_all_parked()
-        assert not reading.done
-        clock.advance(2)
-        with pytest.raises(TimeoutError, match="timed out"):
-            reading.result()
-
-
-def test_a_deadline_ends_all_who_wait(pair: Pair) -> None:
-    a, b = pair()
-    readers = [spawn(b.recv, 10) for _ in range(3)]
-    wait_all_parked()
-    b.set_deadline(time.monotonic() - 1)
-    for reader in readers:
-        with pytest.raises(TimeoutError):
-            reader.result()
-    b.set_deadline(None)
-    a.sendall(b"still")
-    assert b.recv(10) == b"still"
-
-
-def test_a_cancelled_reader_loses_nothing(pair: Pair) -> None:
-    a, b = pair()
-    reader = spawn(b.recv, 10)
-    wait_all_parked()
-    reader.cancel()
-    wait_all_parked()
-    assert isinstance(reader.exception(), Cancelled)
-    a.sendall(b"here")
-    assert b.recv(10) == b"here"
-
-
-def test_a_reader_cancelled_in_the_middle_of_a_record(pair: Pair) -> None:
-    a, b = pair()
-    record = _record(a, b"0123456789" * 5)
-    with socket.socket(fileno=os.dup(a.fileno())) as raw:
-        reader = spawn(b.recv, 100)
-        wait_all_parked()
-        raw.sendall(record[:60])
-        wait_all_parked()
-        reader.cancel()
-        wait_all_parked()
-        assert isinstance(reader.exception(), Cancelled)
-        raw.sendall(record[60:])
-        got = b.recv(100)
-        while len(got) < 50:
-            got += b.recv(100)
-        assert got == b"0123456789" * 5
-
-
-def test_large_messages_are_received_in_large_pieces(pair: Pair, hub: Hub) -> None:
-    a, b = pair()
-    writer = spawn(a.sendall, bytes(MEGABYTES))
-    sizes: list[int] = []
-    while sum(sizes) < MEGABYTES:
-        sizes.append(len(b.recv(65536)))
-    writer.join()
-    assert max(sizes) > 60_000
-    assert b.pending() == 0
-
-
-def test_a_cancelled_writer_leaves_the_stream_in_order(pair: Pair) -> None:
-    a, b = pair()
-    data = os.urandom(MEGABYTES)
-    with move_on_after() as scope:
-        writer = spawn(a.sendall, data)
-        wait_all_parked()
-        writer.cancel()
-        wait_all_parked()
-        assert writer.done
-    assert not scope.expired
-    last = spawn(a.sendall, b"the last words")
-    got = bytearray()
-    while not got.endswith(b"the last words"):
-        got += b.recv(65536)
-    last.join()
-    body = bytes(got[: -len(b"the last words")])
-    assert body == data[: len(body)]
-    assert 0 < len(body) < len(data)
-
-
-def test_a_parked_writer_keeps_no_reader_out(pair: Pair) -> None:
-    a, b = pair()
-    writer = spawn(a.sendall, bytes(MEGABYTES))
-    wait_all_parked()
-    assert not writer.done
-    b.sendall(b"meanwhile")
-    assert a.recv(100) == b"meanwhile"
-    assert len(b.recv_exactly(MEGABYTES)) == MEGABYTES
-    writer.join()
-
-
-def test_non_blocking_mode(pair: Pair) -> None:
-    a, b = pair()
-    b.setblocking(False)
-    with pytest.raises(ssl.SSLWantReadError):
-        b.recv(10)
-    a.sendall(b"one")
-    a.sendall(b"two")
-    assert b.recv(10) == b"onetwo"  # select could not tell of the second any more
-    a.setblocking(False)
-    piece = os.urandom(16384)
-    sent = 0
-    with contextlib.suppress(ssl.SSLWantWriteError):
-        while True:
-            sent += a.send(piece)
-    with pytest.raises(ssl.SSLWantWriteError):
-        a.send(piece)
-    b.setblocking(True)
-    assert b.recv_exactly(sent) == piece * (sent // len(piece))
-    assert a.send(piece) == len(piece)  # the one that was told to try again
-    assert b.recv_exactly(len(piece)) == piece
-    a.setblocking(True)
-    a.sendall(b"and no more than that")
-    assert b.recv(100) == b"and no more than that"
 
 
 def test_a_handshake_in_steps(certificates: Certificates) -> None:
@@ -602,22 +358,16 @@ def test_detached_until_plaintext_comes(pair: Pair, hub: Hub) -> None:
 def test_a_part_of_a_record_is_not_readable(pair: Pair, hub: Hub) -> None:
     a, b = pair()
     seen: list[bytes] = []
-    record = _record(a, b"hello")
+    sealed = record(a, b"hello")
     raw = socket.socket(fileno=os.dup(a.fileno()))
     b.detach_until_readable(lambda conn: seen.append(conn.recv(100)))
-    raw.sendall(record[:7])
+    raw.sendall(sealed[:7])
     wait_all_parked()
     assert (seen, hub.live_tasks()) == ([], [])
-    raw.sendall(record[7:])
+    raw.sendall(sealed[7:])
     wait_all_parked()
     assert seen == [b"hello"]
     raw.close()
-
-
-def _record(conn: SSLSocket, data: bytes) -> bytes:
-    """The record of ``data``, not sent."""
-    conn._sslobj.write(data)
-    return conn._outgoing.read()
 
 
 @pytest.mark.parametrize("end", [False, True])
