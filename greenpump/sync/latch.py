@@ -21,7 +21,8 @@ Invariants
    (or a signal handler, a trace function) that strikes inside and uses any channel would wait for
    itself. It is told so instead, by ``held_up``.
 4. Without the GIL each object has its own, a Lock.
-5. A signal handler of the program's that raises just as ``enter`` has succeeded leaves no latch
+5. A fork is made inside everybody's latch: in the child no thread is left that could leave it.
+6. A signal handler of the program's that raises just as ``enter`` has succeeded leaves no latch
    taken: ``held_up`` is told of its error, too, and gives the token back.
 
 A token costs a third of what ``Lock.acquire`` and ``release`` do, which parse arguments and measure
@@ -39,6 +40,7 @@ import sys
 from _thread import get_ident
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from os import register_at_fork
 from threading import Lock
 from time import sleep
 from types import CodeType, FrameType, MethodType
@@ -120,6 +122,27 @@ def _codes(frame: FrameType | None) -> Iterator[CodeType]:
     while frame is not None:
         yield frame.f_code
         frame = frame.f_back
+
+
+@enters_latch
+def _enter_everybodys() -> None:
+    for latch in EVERYBODYS:
+        try:
+            latch[0]()
+        except BaseException as error:
+            held_up(latch, error)
+
+
+def _leave_everybodys() -> None:
+    for _, leave in EVERYBODYS:
+        leave()
+
+
+register_at_fork(
+    before=_enter_everybodys,
+    after_in_parent=_leave_everybodys,
+    after_in_child=_leave_everybodys,
+)
 
 
 @enters_latch

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -160,6 +162,27 @@ def test_a_finaliser_may_use_a_channel_anywhere_else() -> None:
     Cycle(lambda: channel.send(1))
     gc.collect()
     assert channel.recv() == 1
+
+
+@with_the_gil
+def test_a_fork_waits_until_it_is_free_and_leaves_it_free_in_both() -> None:
+    [latch] = EVERYBODYS
+    inside = threading.Event()
+
+    def hold() -> None:
+        inside.set()
+        for _ in range(100):
+            time.sleep(0)
+
+    thread = threading.Thread(target=latched, args=(latch, hold))
+    thread.start()
+    inside.wait()
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0 if gp.Channel[int](1).try_send(1) else 1)
+    assert os.waitpid(pid, 0) == (pid, 0)
+    thread.join()
+    assert gp.Channel[int](1).try_send(1)
 
 
 @with_the_gil
