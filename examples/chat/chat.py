@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import logging
 import socket
 import sys
 import threading
 import time
 from dataclasses import asdict
 from typing import Any
-from urllib.parse import quote
 
 import greenpump as gp
 
-from . import metrics, pages
+from . import access_log, metrics, pages
 from .access import Access
 from .admin import Admin
 from .endpoints import Endpoint, Endpoints, Handover, as_refusal, complain
@@ -27,9 +25,6 @@ from .transports.poll import reply
 
 DRAIN_SECONDS = 2.0
 """How long clients that were told to go may take for it."""
-
-log = logging.getLogger("chat")
-access_log = logging.getLogger("chat.access")
 
 
 class Chat:
@@ -86,6 +81,8 @@ class Chat:
                     return  # the connection has become a subscriber's
                 connection.respond(request, response)
         except HttpError as error:
+            self.node.counters.refused += 1
+            access_log.refused(client, "HTTP", error.status, error.reason)
             connection.refuse(error)
         except (OSError, StoreDown):
             pass  # the client left, or is to come back later
@@ -108,15 +105,8 @@ class Chat:
         except (HttpError, StoreDown) as error:
             counters.refused += 1
             answer = complain(request, as_refusal(error))
-        if access_log.isEnabledFor(logging.INFO):
-            status = answer.status if isinstance(answer, Response) else "waits"
-            milliseconds = 1000 * (time.monotonic() - start)
-            path = quote(
-                request.path, safe="/", errors="replace"
-            )  # not the query: tokens are there
-            access_log.info(
-                "%s %s %s %s %.1f ms", request.client, request.method, path, status, milliseconds
-            )
+        status = answer.status if isinstance(answer, Response) else "waits"
+        access_log.answered(request, status, time.monotonic() - start)
         return answer
 
     def _endpoint(self, request: Request) -> Endpoint:

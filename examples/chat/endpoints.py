@@ -27,6 +27,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
+from . import access_log
 from .access import Access
 from .channel import RECENT, Channel
 from .fields import MAX_SEQID, Fields
@@ -137,7 +138,8 @@ class Endpoints:
             websocket = WebSocket(self._node, connection.conn, connection.client, self._on_message)
             websocket.write(accepted)
             if start is not None:
-                self._follow(websocket, *start)
+                with websocket.answering():
+                    self._follow(websocket, *start)
             websocket.read(connection.rest)
 
         return begin
@@ -168,6 +170,7 @@ class Endpoints:
         except (HttpError, StoreDown) as error:
             refusal = as_refusal(error)
             self._node.counters.refused += 1
+            access_log.refused(websocket.client, "WebSocket", refusal.status, refusal.reason)
             websocket.say(type=str(refusal.status), reason=refusal.reason, cid=cid)
 
     # -- questions ---------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ class Fields:
     @classmethod
     def of_json(cls, text: str | bytes, limits: Limits) -> Fields:
         try:
-            values = json.loads(text)
+            values = json.loads(text, parse_constant=_no_constant)
         except (ValueError, RecursionError):
             raise HttpError(400, "this is not JSON") from None
         if not isinstance(values, dict):
@@ -101,3 +101,8 @@ class Fields:
             if character not in allowed and unicodedata.category(character) in ("Cc", "Cs"):
                 raise HttpError(400, f"{key} contains U+{ord(character):04X}")
         return text
+
+
+def _no_constant(name: str) -> float:
+    """NaN and Infinity, which Python takes for JSON and browsers don't."""
+    raise ValueError(name)

@@ -331,6 +331,7 @@ def test_a_seqid_from_the_future_is_a_gap(chat: Chat, seqid: int) -> None:
     [
         (b"", 400),
         (b"{", 400),
+        (b'{"channel": "room", "sname": "ann", "msg": "hi", "cid": NaN}', 400),
         (b"\xff\xfe", 400),
         (b"[]", 400),
         (b"null", 400),

@@ -7,6 +7,7 @@ bytes to an echo server made of the chat's ``WebSocket``. Left out, as optional:
 
 from __future__ import annotations
 
+import logging
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,10 +19,11 @@ from hypothesis import strategies as st
 
 import greenpump as gp
 from examples.chat.http import Connection
+from examples.chat.stores import StoreDown
 from examples.chat.transports import websocket
 from examples.chat.transports.websocket import MAX_MESSAGE, WebSocket, handshake
 from greenpump.testing import virtual_clock, wait_all_parked
-from tests.examples.chat_client import UPGRADE, Client, chatting, client_of, opened
+from tests.examples.chat_client import UPGRADE, Client, Talker, chatting, client_of, opened
 
 CONT, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 MASK = b"\x37\xfa\x21\x3d"
@@ -291,8 +293,93 @@ def test_a_message_that_never_ends_is_cut_off(data: bytes) -> None:
     with virtual_clock() as clock, echoing() as client:
         client.send(data)
         start = clock.now()
+        assert closed(client.some()) == 1008
         assert client.ended()
         assert clock.now() - start == pytest.approx(websocket.MESSAGE_SECONDS)
+
+
+@pytest.mark.parametrize("key", ["", "zz", "zz==", "dGhlIHNhbXBsZSBub25jZQ", "=" * 24])
+def test_a_key_that_is_not_16_bytes_is_refused(key: str) -> None:  # RFC 6455, 4.2.1
+    headers = UPGRADE.replace("dGhlIHNhbXBsZSBub25jZQ==", key)
+    with opened() as chat, chatting(chat) as [client]:
+        client.ask("/socket", headers=headers)
+        assert client.response().status in (400, 426)
+
+
+def test_what_goes_wrong_in_the_chat_is_told_by_1011(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    reported: list[BaseException] = []
+    monkeypatch.setattr(gp, "excepthook", lambda task, error: reported.append(error))
+    caplog.set_level(logging.INFO, "chat.access")
+    with opened() as chat, chatting(chat, 2) as (client, other):
+        monkeypatch.setattr(chat.node, "publish", lambda *args: 1 / 0)
+        talker, listener = Talker(client, "/socket?channel=room"), Talker(other, "/socket")
+        talker.publish("hi")
+        assert talker.until_closed() == 1011
+        listener.say(type="ping")
+        assert listener.item()["type"] == "pong"
+    assert [type(error) for error in reported] == [ZeroDivisionError]
+    assert "WebSocket 1011 this is the server" in caplog.text
+
+
+def test_what_goes_wrong_at_the_beginning_is_told_by_1011(monkeypatch: pytest.MonkeyPatch) -> None:
+    reported: list[BaseException] = []
+    monkeypatch.setattr(gp, "excepthook", lambda task, error: reported.append(error))
+    with opened() as chat, chatting(chat) as [client]:
+        monkeypatch.setattr(chat.node, "since", lambda *args: 1 / 0)
+        assert Talker(client, "/socket?channel=room").until_closed() == 1011
+    assert [type(error) for error in reported] == [ZeroDivisionError]
+
+
+def test_a_store_that_fails_at_the_beginning_is_told_by_1013(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def down(*args: object) -> None:
+        raise StoreDown("it is away")
+
+    with opened() as chat, chatting(chat) as [client]:
+        monkeypatch.setattr(chat.node, "since", down)
+        assert Talker(client, "/socket?channel=room").until_closed() == 1013
+
+
+def test_who_sends_on_is_told_nevertheless() -> None:
+    """Bytes that nobody has read would make the close a reset, and the code be lost."""
+    with opened() as chat, gp.listen(("127.0.0.1", 0)) as listener:
+        server = gp.spawn(gp.serve, chat.handle_conn, listener)
+        with gp.connect(listener.getsockname()) as conn:
+            client = Client(conn)
+            client.ask("/socket", headers=UPGRADE)
+            assert client.response().status == 101
+            client.send(frame(TEXT, b"x" * 3_000_000))
+            assert closed(client.some()) == 1009
+            assert client.ended()
+        server.cancel()
+        server.join()
+
+
+def test_refusals_are_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "chat.access")
+    with opened() as chat, chatting(chat, 5) as clients:
+        clients[0].send(b"what\r\n\r\n")
+        assert clients[0].response().status == 501
+        Talker(clients[1], "/socket").say(type="?\nmine")
+        for client, wrong, code in [
+            (clients[2], frame(BINARY, b"x"), 1003),
+            (clients[3], frame(3), 1002),
+            (clients[4], close(1000), 1000),
+        ]:
+            talker = Talker(client, "/socket")
+            talker.client.send(wrong)
+            assert talker.until_closed() == code
+        wait_all_parked()
+        assert chat.node.counters.refused == 4
+    lines = [record.getMessage() for record in caplog.records]
+    assert " HTTP 501 unknown method" in lines
+    assert " WebSocket 400 type is none of publish, subscribe, unsubscribe, ping" in lines
+    assert " WebSocket 1003 messages are texts" in lines
+    assert " WebSocket 1002 Invalid opcode 0x3" in lines
+    assert not [line for line in lines if "1000" in line]
 
 
 def test_a_client_that_leaves_in_a_message_is_forgotten() -> None:

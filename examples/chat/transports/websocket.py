@@ -17,9 +17,13 @@ Source: RFC 6455.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from base64 import b64decode
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from socket import SHUT_WR
+from typing import NamedTuple
 
-from wsproto.connection import Connection, ConnectionType
+from wsproto.connection import Connection, ConnectionState, ConnectionType
 from wsproto.events import AcceptConnection, CloseConnection, Event, Message, Ping, TextMessage
 from wsproto.frame_protocol import CloseReason
 from wsproto.handshake import H11Handshake
@@ -27,10 +31,12 @@ from wsproto.utilities import RemoteProtocolError
 
 import greenpump as gp
 
+from .. import access_log
 from ..channel import Channel
 from ..http import HttpError, Request
 from ..message import Batch, Item, as_json
 from ..node import Node
+from ..stores import StoreDown
 from ..subscriber import Subscriber
 
 MAX_MESSAGE = 16 * 1024
@@ -43,12 +49,25 @@ CHUNK = 16 * 1024
 Handler = Callable[["WebSocket", str | bytes], object]
 
 
+class Refused(NamedTuple):
+    """Something that is no WebSocket's, or too much: the connection is to be closed with a code."""
+
+    code: int
+    reason: str
+
+
+Found = str | bytes | Ping | CloseConnection | Refused
+"""What comes out of a client's bytes: messages, and what isn't one."""
+
+
 def handshake(request: Request) -> bytes:
     """The answer to the request that begins a WebSocket. Raises HttpError."""
     opening = H11Handshake(ConnectionType.SERVER)
     headers = [(name.encode(), value.encode("latin-1")) for name, value in request.headers.items()]
     try:
         opening.initiate_upgrade_connection(headers, request.target.encode("latin-1"))
+        if len(b64decode(request.headers["sec-websocket-key"], validate=True)) != 16:
+            raise ValueError("Sec-WebSocket-Key is not 16 bytes")
         return opening.send(AcceptConnection())
     except RemoteProtocolError as error:
         upgrade = {"Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
@@ -94,8 +113,10 @@ class WebSocket(Subscriber):
         """Send an item that is for this client alone. Doesn't park."""
         self.write(_frame(TextMessage(json.dumps([content]))))
 
-    def close(self, code: int, reason: str = "") -> None:
-        """Say why it is over, and give the client a moment to agree. Doesn't park."""
+    def close(self, code: int, reason: str) -> None:
+        """Refuse to go on: say why, and give the client a moment to agree. Doesn't park."""
+        self.node.counters.refused += 1
+        access_log.refused(self.client, "WebSocket", code, reason)
         self._part(_frame(CloseConnection(code, reason)))
 
     def _part(self, frame: bytes) -> None:
@@ -123,26 +144,63 @@ class WebSocket(Subscriber):
         """Handle what the client has sent, then rest. Parks while a message is incomplete."""
         parser = Connection(ConnectionType.SERVER)
         parts: list[str | bytes] = []
-        events = _parse(parser, parts, data)
+        found = _parse(parser, parts, data)
         while True:
-            for event in events:
-                if isinstance(event, str | bytes):
-                    self._handle(self, event)
-                elif isinstance(event, Ping):
-                    self.write(_frame(event.response()))
-                elif isinstance(event, CloseConnection):
-                    self._part(_frame(event.response()))
+            for event in found:
                 if self._closing:
-                    self.flush()
-                    self.end()
-                    return
+                    break  # what follows is not for us
+                self._take(event)
+            if self._closing:
+                self._hang_up()
+                return
             if not _is_incomplete(parser):
                 self.rest(self.node.limits.poll_seconds)
                 return
+            found = self._more(parser, parts)
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """While the chat does what the client asked for: should that fail, the client is told."""
+        try:
+            yield
+        except OSError:
+            raise  # the client left
+        except StoreDown:
+            self.close(1013, "the store can't be reached, try again")
+        except Exception:
+            self.close(CloseReason.INTERNAL_ERROR, "this is the server's fault")
+            self._hang_up()
+            raise  # greenpump reports it
+
+    def _take(self, event: Found) -> None:
+        if isinstance(event, Ping):
+            self.write(_frame(event.response()))
+        elif isinstance(event, Refused):
+            self.close(event.code, event.reason)
+        elif isinstance(event, CloseConnection):
+            self._part(_frame(event.response()))
+        else:
+            with self.answering():
+                self._handle(self, event)
+
+    def _more(self, parser: Connection, parts: list[str | bytes]) -> list[Found]:
+        """What else comes of a message that is incomplete; parks."""
+        found: list[Found] = []
+        try:
             with gp.timeout(MESSAGE_SECONDS):
-                events = []
-                while not events and _is_incomplete(parser):
-                    events = _parse(parser, parts, self._recv())
+                while not found and _is_incomplete(parser):
+                    found = _parse(parser, parts, self._recv())
+        except TimeoutError:
+            return [Refused(1008, f"a message took longer than {MESSAGE_SECONDS} s")]
+        return found
+
+    def _hang_up(self) -> None:
+        """Close when the client has read why: with data unread, it would be a reset."""
+        self.flush()
+        self.conn.shutdown(SHUT_WR)
+        while self.conn.recv(CHUNK):  # until it is due, at the latest
+            pass
+        self.end()
 
     def on_readable(self) -> None:
         data = self._recv()
@@ -159,27 +217,24 @@ class WebSocket(Subscriber):
         return data
 
 
-def _parse(
-    parser: Connection, parts: list[str | bytes], data: bytes
-) -> list[str | bytes | Ping | CloseConnection]:
+def _parse(parser: Connection, parts: list[str | bytes], data: bytes) -> list[Found]:
     """What ``data`` completes: messages, pings, or the end. ``parts`` are those of a message."""
-    found: list[str | bytes | Ping | CloseConnection] = []
+    found: list[Found] = []
     parser.receive_data(data)
-    try:
-        for event in parser.events():
-            if isinstance(event, Message):
-                parts.append(event.data)
-                if sum(map(len, parts)) > MAX_MESSAGE:
-                    reason = f"a message is longer than {MAX_MESSAGE}"
-                    return [*found, CloseConnection(CloseReason.MESSAGE_TOO_BIG, reason)]
-                if event.message_finished:
-                    found.append(type(event.data)().join(parts))
-                    parts.clear()
-            elif isinstance(event, Ping | CloseConnection):
-                found.append(event)
-    except RemoteProtocolError as error:
-        if isinstance(error.event_hint, CloseConnection):  # with the code that says why
-            found.append(error.event_hint)
+    for event in parser.events():
+        if isinstance(event, Message):
+            parts.append(event.data)
+            if sum(map(len, parts)) > MAX_MESSAGE:
+                reason = f"a message is longer than {MAX_MESSAGE}"
+                return [*found, Refused(CloseReason.MESSAGE_TOO_BIG, reason)]
+            if event.message_finished:
+                found.append(type(event.data)().join(parts))
+                parts.clear()
+        elif isinstance(event, CloseConnection) and parser.state is ConnectionState.OPEN:
+            # Not the client's: wsproto's, for what is no frame.
+            found.append(Refused(event.code, event.reason or ""))
+        elif isinstance(event, Ping | CloseConnection):
+            found.append(event)
     return found
 
 
