@@ -53,8 +53,20 @@ class Sync(Workload):
                 args.locks,
                 Target("threading", 1.5),
             ),
-            case("wait for the first of four channels", "select", "parked", args.selects),
-            case("take the only ready one of four channels", "select", "ready", args.selects),
+            case(
+                "wait for the first of four channels",
+                "select",
+                "parked",
+                args.selects,
+                Target("", at_most=4.0),
+            ),
+            case(
+                "take the only ready one of four channels",
+                "select",
+                "ready",
+                args.selects,
+                Target("", at_most=4.0),
+            ),
             case("wake all who wait for one event", "event", "wake_all", args.waiters),
         ]
 
