@@ -12,7 +12,17 @@ from typing import Any
 
 from .base import BaseSocket, _family, _type
 
-_IP = (_stdlib.AF_INET, _stdlib.AF_INET6)
+_inet_pton = _stdlib.inet_pton
+_IP = (int(_stdlib.AF_INET), int(_stdlib.AF_INET6))
+
+
+def is_numeric(sock: BaseSocket, address: Any) -> bool:
+    """Whether ``address`` is an IP address of the socket's family: the usual case, told quickly."""
+    try:
+        _inet_pton(_family(sock), address[0])
+    except (OSError, TypeError, ValueError, LookupError):
+        return False
+    return True
 
 
 def numeric(sock: BaseSocket, address: Any) -> Any:
@@ -20,6 +30,8 @@ def numeric(sock: BaseSocket, address: Any) -> Any:
 
     Raises socket.gaierror when there is no such name.
     """
+    if is_numeric(sock, address):
+        return address
     family = _family(sock)
     if family not in _IP or not isinstance(address, tuple) or not address:
         return address
@@ -30,13 +42,6 @@ def numeric(sock: BaseSocket, address: Any) -> Any:
         except UnicodeDecodeError:
             return address
     if not isinstance(host, str) or host in ("", "<broadcast>") or "\0" in host:
-        return address
-    try:
-        _stdlib.inet_pton(family, host)
-        return address
-    except OSError:
-        pass
-    except UnicodeError:
         return address
     try:
         # Forms of a number that inet_pton doesn't know: 127.1, fe80::1%eth0.

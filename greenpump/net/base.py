@@ -12,9 +12,12 @@ Invariants
 4. The edge that woke a waiter is that waiter's: the flag does not say it. So a woken operation
    makes its syscall before anything else, and if that raises it passes readiness on.
 5. ``_records``: a short read does not mean that the kernel's buffer is empty. True for datagrams,
-   and for a unix stream from its first ``recvmsg`` for ancillary data on: a read there ends at a
-   message that carried fds, whatever follows it. (Who never asks for fds is not made to pay for
-   them: 0.7 µs a ``recv``.)
+   for listeners, and for a unix stream from its first ``recvmsg`` for ancillary data on: a read
+   there ends at a message that carried fds, whatever follows it. (Who never asks for fds is not
+   made to pay for them: 0.7 µs a ``recv``.)
+6. Records come in bursts. So one that was there without waiting is taken for granted to be followed
+   by more, until EAGAIN, and one that was waited for is not: there the kernel is asked first. They
+   stay on edges: registered level-triggered, a burst would cost a poll for each.
 
 Deadlines that move
 -------------------
@@ -34,7 +37,7 @@ from math import ceil
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from ..hub.local import hubs, this_hub
-from ..hub.pollable import READ, WRITE, YES, Pollable
+from ..hub.pollable import PERHAPS, READ, WRITE, YES, Pollable
 from ..hub.timers import CENTURY, FAR
 from ..hub.wait import SLEEP, wake
 
@@ -226,15 +229,26 @@ class BaseSocket(_stdlib.socket):
             until = FAR
         pollable = self._pollable
         readable = pollable.readable
-        if readable and (readable == YES or pollable.probe()):
+        if readable and (readable == YES or self._ask(pollable)):
             self._charge(pollable)
             try:
                 result = call(self, *args, **kwargs)
             except BlockingIOError:
                 pollable.drained()
             else:
-                self._left(pollable)
+                self._left(pollable, waited=False)
                 return result
+        return self._read_later(call, until, *args, **kwargs)
+
+    def _read_later(
+        self,
+        call: Callable[Concatenate[BaseSocket, P], T],
+        until: int,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """``_read`` of what isn't there yet."""
+        pollable = self._pollable
         while True:
             self._wait(pollable, READ, until, call.__name__)
             try:
@@ -283,15 +297,33 @@ class BaseSocket(_stdlib.socket):
             pollable.more_to_write()
             return result
 
-    def _left(self, pollable: Pollable, got: int = 0, wanted: int = 0) -> None:
+    def _ask(self, pollable: Pollable) -> bool:
+        """Whether another read is worth a try, where the flag says perhaps."""
+        if pollable.generation >= 0:
+            return pollable.probe()
+        # Nobody has waited for it yet. To register, and to take that back, costs a short connection
+        # more than all else of ours. While others run, what is to come may come unawaited.
+        if not this_hub().ready:
+            return False
+        pollable.charge()  # lets them run
+        return True
+
+    def _left(
+        self, pollable: Pollable, got: int = 0, wanted: int = 0, *, waited: bool = True
+    ) -> None:
         """Say what a read of ``got`` bytes has left, ``wanted`` being what it asked for."""
         if got < wanted and not self._records and not pollable.hup:
-            pollable.drained()
+            if pollable.generation < 0:
+                pollable.readable = PERHAPS  # no edge would take a NO back
+            else:
+                pollable.drained()
         elif (pollable.reader is None and pollable.crowd is None) or pollable.probe():
             # Who is woken in vain loses its place in the line: so with others waiting, ask first.
             pollable.more_to_read()
-            if got >= BULK:
+            if got >= BULK or (self._records and not waited):
                 pollable.readable = YES
+        if self._records:
+            pollable.vain = 0  # what was asked in vain before it doesn't count: see invariant 6
 
     def _charge(self, pollable: Pollable) -> None:
         """Count an attempt that didn't have to wait, before it: yielding may raise Cancelled."""

@@ -1,7 +1,8 @@
 """The calls that carry an address or ancillary data: datagrams, and fds over unix sockets.
 
-All of them take the same way, ``_read`` and ``_write``: a success on a datagram socket says nothing
-about the next one, so none of the hot path's shortcuts applies.
+``recvfrom`` and ``sendto`` go straight to the C call when it is likely to succeed at once, as in
+the middle of a burst: ``readable`` is YES then and stays so until EAGAIN. All else takes the same
+way, ``_read`` and ``_write``.
 
 What is ours to mind beside waiting:
 
@@ -21,8 +22,9 @@ from collections.abc import Iterable
 from operator import index
 from typing import Any
 
-from ..hub.pollable import WRITE
-from .addresses import numeric
+from ..hub.pollable import WRITE, YES
+from ..hub.timers import FAR
+from .addresses import is_numeric, numeric
 from .base import FIRST_PAUSE, LONGEST_PAUSE, BaseSocket, _family, _type
 
 _C = _socket.socket
@@ -33,7 +35,10 @@ _recvmsg_into = _C.recvmsg_into
 _sendto = _C.sendto
 _sendmsg = _C.sendmsg
 
-NEVER_WAITS = _stdlib.MSG_DONTWAIT | _stdlib.MSG_OOB | getattr(_stdlib, "MSG_ERRQUEUE", 0x2000)
+# Plain ints: the operators of enum.Flag are written in Python, 60 bytecodes each.
+DONTWAIT = int(_stdlib.MSG_DONTWAIT)
+WAITALL = int(_stdlib.MSG_WAITALL)
+NEVER_WAITS = DONTWAIT | int(_stdlib.MSG_OOB) | int(getattr(_stdlib, "MSG_ERRQUEUE", 0x2000))
 """Flags with which a receive answers at once, on a blocking socket too."""
 
 
@@ -44,10 +49,21 @@ class Messages(BaseSocket):
 
     def recvfrom(self, bufsize: int, flags: int = 0, /) -> tuple[bytes, Any]:
         """Receive a datagram of up to ``bufsize`` bytes and its sender's address; parks."""
+        pollable = self._pollable
+        if pollable.readable == YES and self._limits is None and not flags:
+            hub = pollable.hub
+            hub.quota = quota = hub.quota - 1
+            if quota < 0:
+                pollable.charge()
+            try:
+                return _recvfrom(self, bufsize)
+            except BlockingIOError:
+                pollable.drained()
+                return self._read_later(_recvfrom, FAR, bufsize)
         bufsize = index(bufsize)
         if bufsize < 0 or flags & NEVER_WAITS:
             return _recvfrom(self, bufsize, flags)
-        if flags & _stdlib.MSG_WAITALL and self._is_stream():
+        if flags & WAITALL and self._is_stream():
             return self.recv(bufsize, flags), None
         return self._read(_recvfrom, None, bufsize, flags)
 
@@ -69,7 +85,7 @@ class Messages(BaseSocket):
             return _recvmsg(self, bufsize, ancbufsize, flags)
         data, ancillary, said, address = self._read(_recvmsg, None, bufsize, ancbufsize, flags)
         missing = bufsize - len(data)
-        if flags & _stdlib.MSG_WAITALL and missing and data and not ancillary and self._is_stream():
+        if flags & WAITALL and missing and data and not ancillary and self._is_stream():
             data += self.recv(missing, flags)
         return data, ancillary, said, address
 
@@ -90,6 +106,16 @@ class Messages(BaseSocket):
 
     def sendto(self, data: Any, *args: Any) -> int:
         """``sendto(data, address)`` or ``sendto(data, flags, address)``; parks. man 2 sendto"""
+        pollable = self._pollable
+        if len(args) == 1 and pollable.writable and self._eager and is_numeric(self, args[0]):
+            hub = pollable.hub
+            hub.quota = quota = hub.quota - 1
+            if quota < 0:
+                pollable.charge()
+            try:
+                return _sendto(self, data, args[0])
+            except BlockingIOError:
+                pollable.filled()
         if len(args) not in (1, 2):
             return _sendto(self, data, *args)
         memoryview(data).release()  # the stdlib's error for what is no buffer, before any wait
@@ -120,7 +146,7 @@ class Messages(BaseSocket):
 
     def _send_message(self, call: Any, flags: int, address: Any, *args: Any) -> int:
         sent: int
-        if flags & _stdlib.MSG_DONTWAIT:
+        if flags & DONTWAIT:
             sent = call(self, *args)
         elif address is None or _family(self) != _stdlib.AF_UNIX or self.gettimeout() == 0:
             sent = self._write(call, None, *args)

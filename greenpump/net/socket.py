@@ -19,7 +19,10 @@ Invariants of the hot path (beside those of ``base.py``)
 4. Bad arguments are found before parking, not when data has come: ``_usual`` is the size that was
    found good, and all else takes the way that attempts or checks. It is ``UNUSUAL`` whenever the
    hot path may not be taken at all: a time limit, datagrams, a long message the last time.
-5. An operation that did not have to wait is charged to the hub's quota, *before* the syscall: the
+5. A stream that nobody has waited for yet is not registered with epoll, and a read that follows a
+   short one lets the other tasks that are ready run before it tries (``_ask``). So in a storm of
+   short connections hardly any is ever registered.
+6. An operation that did not have to wait is charged to the hub's quota, *before* the syscall: the
    yield may raise Cancelled, and nothing sent or received may be lost to that.
 """
 
@@ -32,7 +35,7 @@ import sys
 from errno import EAGAIN, EINPROGRESS
 from operator import index
 from select import POLLOUT, poll
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from greenlet import getcurrent
 
@@ -42,12 +45,9 @@ from ..hub.timers import FAR
 from .addresses import numeric
 from .base import FIRST_PAUSE, LONGEST_PAUSE, UNUSUAL, _family, _type
 from .detached import Detachable
-from .messages import NEVER_WAITS, Messages, _fits
+from .messages import DONTWAIT, NEVER_WAITS, WAITALL, Messages, _fits
 from .options import Options
 from .streams import Streams
-
-if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
 
 SMALL = 448
 """Bytes; an object of this size and its header still come from CPython's own allocator."""
@@ -123,16 +123,18 @@ class Socket(Streams, Messages, Detachable, Options):
         """recv with another size than the last time, or where the hot path may not be taken."""
         if flags or not self._plain or type(bufsize) is not int or bufsize < 1:
             return self._recv_specially(bufsize, flags)
-        if self._bulky:
-            return self._recv_at_hand(self._pollable, bufsize)
-        self._usual = bufsize
-        self._guess = min(bufsize, SMALL)
-        return Socket.recv(self, bufsize)  # a subclass may have its own
+        pollable = self._pollable
+        if not self._bulky:
+            self._usual = bufsize
+            self._guess = min(bufsize, SMALL)
+            if not pollable.readable:
+                return Socket.recv(self, bufsize)  # a subclass may have its own
+        return self._recv_at_hand(pollable, bufsize)
 
     def _recv_at_hand(self, pollable: Pollable, bufsize: int) -> bytes:
         """recv on a plain socket that may have something already, or had much the last time."""
         readable = pollable.readable
-        if readable and (readable == YES or pollable.probe()):
+        if readable and (readable == YES or self._ask(pollable)):
             self._charge(pollable)
             try:
                 data = _recv(self, bufsize)
@@ -182,12 +184,12 @@ class Socket(Streams, Messages, Detachable, Options):
         size = nbytes or memoryview(buffer).nbytes
         if not size:
             return 0
-        if flags & _stdlib.MSG_WAITALL and self._is_stream():
+        if flags & WAITALL and self._is_stream():
             data = self.recv(size, flags)
             memoryview(buffer).cast("B")[: len(data)] = data
             return len(data)
         received = self._read(_recv_into, None, buffer, nbytes, flags)
-        if not flags:
+        if not (flags or self._records):
             self._left(self._pollable, received, size)
         return received
 
@@ -201,10 +203,10 @@ class Socket(Streams, Messages, Detachable, Options):
         bufsize = index(bufsize)
         if bufsize < 1 or flags & NEVER_WAITS:
             return _recv(self, bufsize, flags)
-        if flags & _stdlib.MSG_WAITALL and self._is_stream():
+        if flags & WAITALL and self._is_stream():
             return self._recv_all(bufsize, flags)
         data = self._read(_recv, None, bufsize, flags)
-        if not flags:
+        if not (flags or self._records):
             self._left(self._pollable, len(data), bufsize)
         return data
 
@@ -260,11 +262,11 @@ class Socket(Streams, Messages, Detachable, Options):
             except BlockingIOError:
                 pollable.filled()
         memoryview(data).release()  # the stdlib's error for what is no buffer, before any wait
-        if flags & _stdlib.MSG_DONTWAIT:
+        if flags & DONTWAIT:
             return _send(self, data, flags)
         return self._write(_send, None, data, flags)
 
-    def try_send(self, data: ReadableBuffer) -> int:
+    def try_send(self, data: Any) -> int:
         """Send what fits at this moment, and return how many bytes that was; 0 when nothing fits.
 
         For a sender that serves many and waits for none. It neither parks nor yields, so no other
@@ -309,7 +311,7 @@ class Socket(Streams, Messages, Detachable, Options):
                 if sent < 0:
                     self.send(data, flags)
                 return
-            once = flags & _stdlib.MSG_DONTWAIT
+            once = flags & DONTWAIT
             until = self._until(WRITE, "sendall")
             sent = max(sent, 0)
             with whole.cast("B") as view:
@@ -330,7 +332,17 @@ class Socket(Streams, Messages, Detachable, Options):
         Several tasks may accept on one listener. Raises OSError (EMFILE, ENFILE, ECONNABORTED,
         ...), after which the listener works on.
         """
-        fd, address = self._read(_accept, None)
+        pollable = self._pollable
+        if pollable.readable == YES and self._limits is None:
+            self._charge(pollable)
+            try:
+                fd, address = _accept(self)
+            except BlockingIOError:
+                pollable.drained()
+                fd, address = self._read_later(_accept, FAR)
+        else:
+            self._records = True  # each connection is one: see base.py
+            fd, address = self._read(_accept, None)
         try:
             return Socket(_family(self), _type(self), _proto(self), fileno=fd), address
         except BaseException:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from greenpump.hub.local import this_hub
+from greenpump.hub.pollable import NO, PERHAPS, QUOTA, YES
+from greenpump.hub.scope import move_on_after
 from greenpump.hub.spawning import spawn
+from greenpump.net import addresses
 from greenpump.net.listen import socketpair
 from greenpump.net.socket import Socket
 from greenpump.testing import virtual_clock, wait_all_parked
@@ -16,6 +21,115 @@ from greenpump.testing import virtual_clock, wait_all_parked
 
 def now() -> float:
     return this_hub().timers.clock() / 1e9
+
+
+def udp() -> Socket:
+    sock = Socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.bind(("127.0.0.1", 0))
+    return sock
+
+
+RECEIVE: dict[str, Callable[[Socket], Any]] = {
+    "recvfrom": lambda sock: sock.recvfrom(100)[0],
+    "recvfrom_into": lambda sock: sock.recvfrom_into(bytearray(100))[0],
+    "recvmsg": lambda sock: sock.recvmsg(100)[0],
+    "recv": lambda sock: sock.recv(100),
+}
+
+
+@pytest.mark.parametrize("receive", RECEIVE.values(), ids=RECEIVE)
+@pytest.mark.parametrize("timeout", [None, 60])
+def test_a_burst_is_received_without_asking_for_each(
+    receive: Callable[[Socket], Any], timeout: float | None
+) -> None:
+    with udp() as here, udp() as there:
+        here.settimeout(timeout)
+        flags = []
+
+        def work() -> None:
+            while receive(here):
+                flags.append(here._pollable.readable)
+
+        task = spawn(work)
+        wait_all_parked()
+        for size in (5, 5, 0):
+            for number in range(size or 1):
+                there.sendto(bytes(size and 1 + number), here.getsockname())
+            wait_all_parked()
+            # The first was waited for and the kernel is asked for the second: those are many.
+            assert flags == [PERHAPS, YES, YES, YES, YES][:size]
+            assert here._pollable.readable == (NO if size else PERHAPS)
+            assert not here._pollable.level
+            flags.clear()
+        task.join()
+
+
+def test_datagrams_that_come_one_by_one_stay_on_edges() -> None:
+    with udp() as here, udp() as there:
+        task = spawn(lambda: [here.recvfrom(10)[0] for _ in range(10)])
+        for number in range(10):
+            wait_all_parked()
+            assert not here._pollable.level
+            there.sendto(b"%d" % number, here.getsockname())
+        assert task.result() == [b"%d" % number for number in range(10)]
+
+
+def test_a_burst_is_shared_among_those_who_wait() -> None:
+    with udp() as here, udp() as there:
+        tasks = [spawn(here.recvfrom, 10) for _ in range(5)]
+        wait_all_parked()
+        for number in range(5):
+            there.sendto(b"%d" % number, here.getsockname())
+        assert [task.result()[0] for task in tasks] == [b"%d" % number for number in range(5)]
+
+
+def test_a_flood_of_datagrams_starves_nobody() -> None:
+    with udp() as sock:
+        address = sock.getsockname()
+        ran: list[int] = []
+        other = spawn(ran.append, 1)
+        for _ in range(QUOTA + 2):
+            sock.sendto(b"x", address)
+        assert ran
+        other.join()
+        assert sock.recvfrom(1)[0] == b"x"
+        other = spawn(ran.append, 2)
+        for _ in range(QUOTA + 1):
+            sock.recvfrom(1)
+        assert ran == [1, 2]
+        other.join()
+
+
+def test_a_cancel_takes_no_datagram_with_it() -> None:
+    with udp() as sock:
+        for number in range(3 * QUOTA):
+            sock.sendto(b"%d" % number, sock.getsockname())
+        taken = []
+        with move_on_after() as scope:
+            scope.cancel()
+            while True:  # the quota's yield is where it is cancelled
+                taken.append(int(sock.recvfrom(10)[0]))
+        assert 0 < len(taken) < 3 * QUOTA
+        while len(taken) < 3 * QUOTA:
+            taken.append(int(sock.recvfrom(10)[0]))
+        assert taken == list(range(3 * QUOTA))
+
+
+def test_only_a_name_is_looked_at_closely(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def numeric(sock: Socket, address: Any) -> Any:
+        asked.append(address)
+        return addresses.numeric(sock, address)
+
+    monkeypatch.setattr("greenpump.net.messages.numeric", numeric)
+    with udp() as sock:
+        address = sock.getsockname()
+        for target in (address, ("localhost", address[1]), (b"127.0.0.1", address[1])):
+            assert sock.sendto(b"x", target) == 1
+        assert asked == [("localhost", address[1]), (b"127.0.0.1", address[1])]
+        with pytest.raises(TypeError, match="bytes-like"):
+            sock.sendto("text", address)
 
 
 @virtual_clock()

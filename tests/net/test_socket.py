@@ -18,6 +18,7 @@ import pytest
 from greenpump.hub.hub import Hub
 from greenpump.hub.local import this_hub
 from greenpump.hub.pollable import NO, PERHAPS, QUOTA, YES
+from greenpump.hub.scope import move_on_after
 from greenpump.hub.spawning import spawn, yield_now
 from greenpump.hub.task import Task
 from greenpump.net import socket as module
@@ -177,7 +178,7 @@ def test_a_try_to_send_fails_as_send_does() -> None:
     with a:
         for nonsense in ("text", None, 5):
             with pytest.raises(TypeError) as info:
-                a.try_send(nonsense)  # type: ignore[arg-type]
+                a.try_send(nonsense)
             with pytest.raises(TypeError) as other:
                 a.send(nonsense)
             assert str(info.value) == str(other.value)
@@ -255,6 +256,120 @@ def test_acceptors_are_served_in_turn() -> None:
             assert address == client.getsockname()
             conn.close()
             client.close()
+
+
+def test_a_storm_of_connections_is_accepted_without_asking_for_each() -> None:
+    with listener() as sock:
+        flags: list[int] = []
+
+        def accept() -> None:
+            for _ in range(10):
+                sock.accept()[0].close()
+                flags.append(sock._pollable.readable)
+
+        task = spawn(accept)
+        wait_all_parked()
+        for burst in (4, 1, 1, 1, 3):
+            clients = [socket.create_connection(sock.getsockname()) for _ in range(burst)]
+            wait_all_parked()
+            assert flags == [PERHAPS, YES, YES, YES][:burst]
+            assert not sock._pollable.level
+            flags.clear()
+            for client in clients:
+                client.close()
+        task.join()
+
+
+def test_a_storm_of_connections_starves_nobody() -> None:
+    with listener() as sock:
+        clients = [socket.create_connection(sock.getsockname()) for _ in range(QUOTA + 3)]
+        ran: list[int] = []
+        other = spawn(ran.append, 1)
+        for client in clients:
+            sock.accept()[0].close()
+            client.close()
+        assert ran
+        other.join()
+
+
+def test_a_cancel_takes_no_connection_with_it() -> None:
+    with listener() as sock:
+        clients = [socket.create_connection(sock.getsockname()) for _ in range(QUOTA + 9)]
+        accepted = []
+        with move_on_after() as scope:
+            scope.cancel()
+            while True:  # the quota's yield is where it is cancelled
+                accepted.append(sock.accept())
+        assert 0 < len(accepted) < len(clients)
+        while len(accepted) < len(clients):
+            accepted.append(sock.accept())
+        assert [peer for _, peer in accepted] == [client.getsockname() for client in clients]
+        for conn, _ in accepted:
+            conn.close()
+        for client in clients:
+            client.close()
+
+
+# -- connections that are not registered ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("timeout", [None, 60])
+def test_a_short_connection_is_not_registered_while_others_run(
+    monkeypatch: pytest.MonkeyPatch, timeout: float | None
+) -> None:
+    a, b = socketpair()
+    with a, b:
+        b.settimeout(timeout)
+        a.sendall(b"request")
+        made = Calls(monkeypatch).made
+        assert b.recv(100) == b"request"
+        spawn(a.close)  # while b waits for more
+        assert b.recv(100) == b""
+        assert made == ["_recv"] * 2
+        assert b._pollable.generation < 0
+
+
+def test_alone_it_is_registered_without_a_try_in_vain(monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = socketpair()
+    with a, b:
+        a.sendall(b"request")
+        assert b.recv(100) == b"request"
+        made = Calls(monkeypatch).made
+        reading = spawn(b.recv, 100)
+        wait_all_parked()
+        assert made == []
+        assert b._pollable.generation >= 0
+        a.sendall(b"more")
+        assert reading.result() == b"more"
+
+
+def test_what_came_before_it_was_registered_is_seen() -> None:
+    a, b = socketpair()
+    with a, b:
+        a.sendall(b"request")
+        assert b.recv(100) == b"request"
+        a.sendall(b"more")
+        assert b.recv(100) == b"more"
+        spawn(lambda: None)
+        waiting = spawn(b.recv, 100)  # lets the one before it run, and finds nothing even so
+        spawn(lambda: None)
+        wait_all_parked()
+        a.sendall(b"last")
+        assert waiting.result() == b"last"
+
+
+def test_a_cancel_while_others_run_takes_no_bytes_with_it() -> None:
+    a, b = socketpair()
+    with a, b:
+        a.sendall(b"request")
+        assert b.recv(100) == b"request"
+        with move_on_after() as scope:
+            scope.cancel()
+            sending = spawn(a.sendall, b"more")
+            b.recv(100)
+            pytest.fail("it was not cancelled")
+        sending.join()
+        assert b.recv(100) == b"more"
 
 
 @contextmanager
