@@ -1,11 +1,12 @@
-"""`python -m bench.instructions`: user instructions per event of an echo, counted by callgrind.
+"""`python -m bench.instructions`: user instructions per echo, datagram or connection, by callgrind.
 
 Times on a shared machine vary by a factor; the number of instructions hardly varies at all. So this
 is what a change of the hot path is judged by, before its time is. The kernel's share isn't in it,
 nor are cache misses.
 
-A process echoes small messages over socket pairs, once few and once many; the difference of the
-two counts is what the events cost. Needs valgrind (Debian's package) and takes about a minute.
+A process serves itself, once a few times and once many; the difference of the two counts is what
+one event costs, its client's share (which goes past greenpump) included. Needs valgrind (Debian's
+package) and takes about a minute.
 """
 
 from __future__ import annotations
@@ -14,44 +15,104 @@ import argparse
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-PAIRS = 50
+BATCH = 50
 FEW, MANY = 2_000, 12_000
 
 
-def child(events: int, read_size: int, message: int, timeout: float | None) -> None:
-    """Echo so many messages, then leave at once. Runs under callgrind."""
+def echo(events: int, options: argparse.Namespace) -> None:
+    """Messages over socket pairs that stay open."""
     import greenpump as gp
 
     def serve(conn: gp.Socket) -> None:
-        conn.settimeout(timeout)
-        while data := conn.recv(read_size):
+        conn.settimeout(options.timeout)
+        while data := conn.recv(options.read_size):
             conn.sendall(data)
 
     ends = []
-    for _ in range(PAIRS):
+    for _ in range(BATCH):
         ours, theirs = gp.socketpair()
         gp.spawn(serve, ours)
         ends.append(theirs.detach())
     gp.yield_now()
     for fd in ends:
         os.set_blocking(fd, False)
-    payload = b"x" * message
-    for _ in range(events // PAIRS):
+    payload = b"x" * options.message
+    for _ in range(events // BATCH):
         for fd in ends:
             os.write(fd, payload)
         for fd in ends:
-            got = 0
-            while got < message:
-                try:
-                    got += len(os.read(fd, message))
-                except BlockingIOError:
-                    gp.yield_now()
-    os._exit(0)
+            await_bytes(fd, options.message)
+
+
+def udp(events: int, options: argparse.Namespace) -> None:
+    """Datagrams to one socket from many."""
+    import greenpump as gp
+
+    def serve(sock: gp.Socket) -> None:
+        sock.settimeout(options.timeout)
+        while True:
+            data, peer = sock.recvfrom(options.read_size)
+            sock.sendto(data, peer)
+
+    server = gp.Socket(socket.AF_INET, socket.SOCK_DGRAM)
+    server.bind(("127.0.0.1", 0))
+    gp.spawn(serve, server)
+    clients = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(BATCH)]
+    for client in clients:
+        client.connect(server.getsockname())
+        client.setblocking(False)
+    gp.yield_now()
+    payload = b"x" * options.message
+    for _ in range(events // BATCH):
+        for client in clients:
+            client.send(payload)
+        for client in clients:
+            await_bytes(client.fileno(), options.message)
+
+
+def accept(events: int, options: argparse.Namespace) -> None:
+    """Connections of one request each; the client closes when it has its answer."""
+    import greenpump as gp
+
+    def serve(conn: gp.Socket, peer: object) -> None:
+        conn.settimeout(options.timeout)
+        while data := conn.recv(options.read_size):
+            conn.sendall(data)
+
+    listener = gp.listen(("127.0.0.1", 0))
+    address = listener.getsockname()
+    gp.spawn(gp.serve, serve, listener)
+    gp.yield_now()
+    payload = b"x" * options.message
+    for _ in range(events // BATCH):
+        clients = [socket.socket() for _ in range(BATCH)]
+        for client in clients:
+            client.connect(address)
+            client.send(payload)
+        for client in clients:
+            client.setblocking(False)
+            await_bytes(client.fileno(), options.message)
+            client.close()
+
+
+def await_bytes(fd: int, size: int) -> None:
+    """Read so many bytes from `fd`, and let the server's tasks run as long as they aren't there."""
+    import greenpump as gp
+
+    while size:
+        try:
+            size -= len(os.read(fd, size))
+        except BlockingIOError:
+            gp.yield_now()
+
+
+WORK = {"echo": echo, "udp": udp, "accept": accept}
 
 
 def count(arguments: list[str]) -> int:
@@ -79,21 +140,20 @@ def collected(report: str) -> int:
 def main() -> int:
     """Parse the command line, run both, print the difference."""
     parser = argparse.ArgumentParser(prog="python -m bench.instructions")
+    parser.add_argument("work", choices=WORK, nargs="?", default="echo", help="(default: echo)")
     parser.add_argument("--read-size", type=int, default=16384, help="bytes (default: 16384)")
     parser.add_argument("--message", type=int, default=64, help="bytes (default: 64)")
     parser.add_argument("--timeout", type=float, help="the sockets', in seconds (default: none)")
     parser.add_argument("--child", type=int, metavar="EVENTS", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child is not None:
-        child(options.child, options.read_size, options.message, options.timeout)
+        WORK[options.work](options.child, options)
+        os._exit(0)  # at once: what the interpreter's end costs depends on all that is loaded
     if shutil.which("valgrind") is None:
         print("missing: valgrind (apt-get install valgrind)", file=sys.stderr)
         return 2
-    sizes = ["--read-size", str(options.read_size), "--message", str(options.message)]
-    if options.timeout is not None:
-        sizes += ["--timeout", str(options.timeout)]
-    few, many = (count([str(events), *sizes]) for events in (FEW, MANY))
-    print(f"{(many - few) / (MANY - FEW):,.0f} user instructions per echoed message")
+    few, many = (count([str(events), *sys.argv[1:]]) for events in (FEW, MANY))
+    print(f"{(many - few) / (MANY - FEW):,.0f} user instructions per event of {options.work}")
     return 0
 
 

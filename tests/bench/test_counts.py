@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from bench import counts
-from bench.counts import Cost
+from bench.counts import MEMORY, Cost
+from bench.instructions import BATCH
 from bench.load import Load
 from bench.outcome import FailedError
 from bench.process import ROOT
@@ -135,6 +136,50 @@ def test_over_tcp_too(tmp_path: Path) -> None:
     # All else is for the connections and the interpreter's end, not for messages.
     del kernel["recvfrom"], kernel["sendto"]
     assert kernel.total() < 10 * CONNECTIONS + 500, kernel
+
+
+# Datagrams and short connections: what five batches more cost, all in one process.
+BATCHES = 5
+EVENTS = BATCHES * BATCH
+
+
+def more_of(work: str) -> Counter[str]:
+    """The system calls of so many events, their client's among them, and of nothing else."""
+    program = [sys.executable, "-m", "bench.instructions", work, "--child"]
+    kernel = Counter(counts.traced([*program, str(2 * EVENTS)]))
+    kernel.subtract(counts.traced([*program, str(EVENTS)]))
+    kernel["epoll_wait"] += kernel.pop("epoll_pwait", 0)
+    # The client's, who tries in vain as long as the answers aren't there; and CPython's own where
+    # it has no GIL.
+    del kernel["read"], kernel["sched_yield"], kernel["futex"]
+    return Counter({name: n for name, n in kernel.items() if n and name not in MEMORY})
+
+
+@pytest.mark.usefixtures("strace")
+def test_a_datagram_is_one_recvfrom_and_one_sendto() -> None:
+    assert more_of("udp") == {
+        "recvfrom": EVENTS + BATCHES,  # the end of a burst is found out by a recvfrom in vain
+        "sendto": 2 * EVENTS,  # one is the client's
+        "poll": BATCHES,  # whether what woke the server was alone
+        "epoll_wait": 2 * BATCHES,
+    }
+
+
+@pytest.mark.usefixtures("strace")
+def test_a_short_connection_is_not_registered() -> None:
+    assert more_of("accept") == {
+        "accept4": EVENTS + BATCHES,
+        "getsockname": EVENTS,  # socket.socket's constructor
+        "ioctl": 2 * EVENTS,  # O_NONBLOCK, which CPython's accept4 doesn't pass; and the client's
+        "recvfrom": 2 * EVENTS,  # the request, and the end of the stream
+        "sendto": 2 * EVENTS,
+        "close": 2 * EVENTS,
+        "poll": BATCHES,
+        "epoll_wait": 2 * BATCHES,
+        # The client's own.
+        "socket": EVENTS,
+        "connect": EVENTS,
+    }
 
 
 # -- the counting itself ---------------------------------------------------------------------------

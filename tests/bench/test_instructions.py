@@ -10,8 +10,10 @@ import pytest
 from bench import instructions
 
 
-def test_the_counted_program_echoes_and_ends() -> None:
-    command = [sys.executable, "-m", "bench.instructions", "--child", "500", "--read-size", "16"]
+@pytest.mark.parametrize("work", instructions.WORK)
+def test_the_counted_program_serves_itself_and_ends(work: str) -> None:
+    command = [sys.executable, "-m", "bench.instructions", work, "--child", "500"]
+    command += ["--message", "20", "--read-size", "16" if work != "udp" else "20"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 
