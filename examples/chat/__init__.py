@@ -7,5 +7,5 @@ say), ``node.py`` (this hub's channels, and the news of the store), ``channel.py
 then ``resting.py`` (a connection without a task), ``subscriber.py`` and ``transports/`` (the same
 stream by four ways); ``stores/`` (memory, SQLite, Redis behind one interface). Around them stand
 ``access.py``, ``tokens.py``, ``limits.py``, ``fields.py``, ``presence.py``, ``admin.py``,
-``metrics.py``, ``access_log.py`` and ``pages.py``. ``http/`` knows nothing of chats.
+``metrics.py``, ``board.py``, ``access_log.py`` and ``pages.py``. ``http/`` knows nothing of chats.
 """

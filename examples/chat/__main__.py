@@ -8,11 +8,14 @@ import os
 import signal
 import ssl
 import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import greenpump as gp
 
 from .access import Access
+from .board import Board
 from .chat import Chat
 from .limits import Limits
 from .stores import Bounds, StoreDown, open_store
@@ -64,13 +67,15 @@ def serve_in_processes(options: argparse.Namespace) -> None:
 
     def handle_conn(conn: gp.Socket, peer: Any) -> None:
         if not chats:  # the first connection in this process
-            chats.append(make_chat(options))
+            chats.append(make_chat(options, Board(Path(folder))))
+            gp.spawn(chats[0].keep_pinned)
             gp.spawn(drain_when_told, chats[0])
         chats[0].handle_conn(conn, peer)
 
-    gp.serve(
-        handle_conn, listen(options), processes=options.processes, tls=tls(options), grace=GRACE
-    )
+    with TemporaryDirectory(prefix="chat-") as folder:
+        gp.serve(
+            handle_conn, listen(options), processes=options.processes, tls=tls(options), grace=GRACE
+        )
 
 
 def drain_when_told(chat: Chat) -> None:
@@ -81,7 +86,7 @@ def drain_when_told(chat: Chat) -> None:
     signal.raise_signal(signum)
 
 
-def make_chat(options: argparse.Namespace) -> Chat:
+def make_chat(options: argparse.Namespace, board: Board | None = None) -> Chat:
     store = open_store(options.store, Bounds(messages=options.history))
     limits = Limits(rate=options.rate, burst=options.burst, poll_seconds=options.poll_seconds)
     access = Access(
@@ -89,7 +94,7 @@ def make_chat(options: argparse.Namespace) -> Chat:
         admin=os.environ.get("CHAT_ADMIN", ""),
         origins=tuple(options.origin),
     )
-    return Chat(store, limits, access, alone=options.hubs == 1)
+    return Chat(store, limits, access, alone=options.hubs == 1, board=board)
 
 
 def listen(options: argparse.Namespace) -> gp.Socket:
@@ -122,7 +127,7 @@ def parse_options() -> argparse.Namespace:
     add("--port", type=int, default=8000, help="0: a free one")
     add("--store", default="sqlite:chat.db", help="memory, sqlite:FILE or redis://HOST:PORT/DB")
     add("--hubs", type=int, default=1, help="threads that serve; for a Python without GIL")
-    add("--processes", type=int, default=1, help="processes that serve; they need a Redis")
+    add("--processes", type=int, default=1, help="that serve; they need a Redis, and each tells of all")
     add("--history", type=int, default=Bounds().messages, help="messages kept of a channel")
     add("--rate", type=float, default=Limits.rate, help="messages a second of one client")
     add("--burst", type=int, default=Limits.burst, help="and how many at once")

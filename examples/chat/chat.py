@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import sys
 import threading
@@ -15,9 +16,11 @@ import greenpump as gp
 from . import access_log, metrics, pages
 from .access import Access
 from .admin import Admin
+from .board import SECONDS, Board
 from .endpoints import Endpoint, Endpoints, Handover, as_refusal, complain
 from .http import Connection, HttpError, Request, Response
 from .limits import Limits
+from .metrics import Numbers
 from .node import Node
 from .resting import KeptAlive
 from .stores import Store, StoreDown
@@ -37,13 +40,18 @@ class Chat:
         access: Access = Access(),  # noqa: B008
         *,
         alone: bool = True,
+        board: Board | None = None,
     ) -> None:
-        """``alone``: there is one node, so no other need be told who is here."""
+        """``alone``: there is one node, so no other need be told who is here.
+
+        ``board``: where the processes of one server tell each other what they count.
+        """
         self.store = store
         self._limits = limits
         self._silence_ms = round(1000 * limits.poll_seconds)
         self._access = access
         self._alone = alone and not store.shared
+        self._board = board
         self._pages = pages.routes()
         self._draining = False
         self._hub = threading.local()
@@ -168,17 +176,30 @@ class Chat:
 
     # -- what is going on --------------------------------------------------------------------------
 
-    def _stats(self, request: Request) -> Response:
+    def numbers(self) -> Numbers:
+        """What this process has counted."""
         nodes = list(self._nodes)
-        numbers = asdict(metrics.total(node.counters for node in nodes))
-        numbers["channels"] = sum(len(node.channels) for node in nodes)
-        numbers["resting"] = sum(len(node.wheel) for node in nodes)
-        return reply(json.dumps(numbers))
+        return {
+            **metrics.total(asdict(node.counters) for node in nodes),
+            "channels": sum(len(node.channels) for node in nodes),
+            "resting": sum(len(node.wheel) for node in nodes),
+        }
+
+    def keep_pinned(self) -> None:
+        """Tell the other processes, for ever."""
+        assert self._board is not None
+        while True:
+            self._board.pin(self.numbers())
+            gp.sleep(SECONDS)
+
+    def _numbers_of_all(self) -> dict[str, Numbers]:
+        others = self._board.read() if self._board is not None else {}
+        return {**others, str(os.getpid()): self.numbers()}
+
+    def _stats(self, request: Request) -> Response:
+        of_all = self._numbers_of_all()
+        return reply(json.dumps({**metrics.total(of_all.values()), "processes": of_all}))
 
     def _metrics(self, request: Request) -> Response:
-        nodes = list(self._nodes)
-        counters = metrics.total(node.counters for node in nodes)
-        channels = sum(len(node.channels) for node in nodes)
-        resting = sum(len(node.wheel) for node in nodes)
-        body = metrics.prometheus(counters, channels, resting)
+        body = metrics.prometheus(self._numbers_of_all(), labelled=self._board is not None)
         return Response(200, body, metrics.CONTENT_TYPE)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -25,9 +25,14 @@ class Counters:
     store_errors: int = 0
 
 
+Numbers = dict[str, float]
+"""The counters of one process, and what there is at the moment."""
+
 HELP = {
-    "subscribers": "Subscriptions of clients of this process",
-    "published": "Messages that clients of this process have published",
+    "channels": "Channels in use",
+    "resting": "Connections without a task",
+    "subscribers": "Subscriptions of clients",
+    "published": "Messages that clients have published",
     "publish_seconds": "Time that publishing took, until the store had the message safe",
     "delivered": "Items written to subscribers",
     "requests": "HTTP requests answered",
@@ -35,25 +40,30 @@ HELP = {
     "cut_off": "Clients cut off because they did not read",
     "store_errors": "Times that the store could not be reached",
 }
+GAUGES = {"channels", "resting", "subscribers"}
 
 
-def total(counters: Iterable[Counters]) -> Counters:
-    """The sums over several nodes."""
-    known = list(counters)
-    names = [field.name for field in fields(Counters)]
-    return Counters(**{name: sum(getattr(each, name) for each in known) for name in names})
+def total(numbers: Iterable[Numbers]) -> Numbers:
+    """The sums."""
+    known = list(numbers)
+    return {name: sum(each.get(name, 0) for each in known) for name in HELP}
 
 
-def prometheus(counters: Counters, channels: int, resting: int) -> bytes:
-    """What ``/metrics`` answers."""
+def prometheus(by_process: Mapping[str, Numbers], *, labelled: bool) -> bytes:
+    """What ``/metrics`` answers; ``labelled``: each number with its process.
+
+    The sum of several would fall when one of them ends, which to Prometheus is a new beginning.
+    """
+    labels = ["process"] if labelled else []
 
     class Collector:
         def collect(self) -> Iterator[Metric]:
-            yield GaugeMetricFamily("chat_channels", "Channels in use here", value=channels)
-            yield GaugeMetricFamily("chat_resting", "Connections without a task", value=resting)
             for name, text in HELP.items():
-                kind = GaugeMetricFamily if name == "subscribers" else CounterMetricFamily
-                yield kind(f"chat_{name}", text, value=getattr(counters, name))
+                kind = GaugeMetricFamily if name in GAUGES else CounterMetricFamily
+                family = kind(f"chat_{name}", text, labels=labels)
+                for process, numbers in by_process.items():
+                    family.add_metric([process][: len(labels)], numbers[name])
+                yield family
 
     registry = CollectorRegistry()
     registry.register(Collector())

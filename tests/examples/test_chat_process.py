@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import re
 import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import closing
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -162,6 +164,43 @@ def test_processes_share_one_redis(tmp_path: Path) -> None:
                 client.close()
             chat.send_signal(signal.SIGTERM)
             assert chat.wait(timeout=20) == 0
+
+
+def test_each_process_tells_of_all(tmp_path: Path) -> None:
+    def get(path: str) -> str:
+        with connection(port) as client:
+            client.request("GET", path)
+            return client.getresponse().read().decode()
+
+    def until(path: str, condition: Callable[[str], bool]) -> str:
+        deadline = time.monotonic() + 20
+        while not condition(answer := get(path)):
+            assert time.monotonic() < deadline, answer
+            time.sleep(0.02)
+        return answer
+
+    with (
+        RedisServer(tmp_path) as redis,
+        run_chat("--port", "0", "--store", redis.url, "--processes", "2") as chat,
+        ExitStack() as open_streams,
+    ):
+        port = announced_port(chat)
+        for _ in range(12):  # the kernel spreads them
+            client = open_streams.enter_context(connection(port))
+            client.request("GET", "/stream?channel=room")
+            open_streams.enter_context(client.getresponse())
+        numbers = json.loads(until("/stats", lambda text: json.loads(text)["subscribers"] == 12))
+        counts = {pid: each["subscribers"] for pid, each in numbers["processes"].items()}
+        assert len(counts) == 2
+        assert sum(counts.values()) == 12
+        lines = [f'chat_subscribers{{process="{pid}"}} {n:.1f}\n' for pid, n in counts.items()]
+        text = until("/metrics", lambda text: all(line in text for line in lines))
+        assert text.count("chat_published_total{process=") == 2
+        dead = min(counts)
+        os.kill(int(dead), signal.SIGKILL)
+        until("/stats", lambda text: dead not in json.loads(text)["processes"])
+        chat.send_signal(signal.SIGTERM)
+        assert chat.wait(timeout=20) == 0
 
 
 def publish_with_new_connection(port: int, msg: str) -> None:
