@@ -127,7 +127,7 @@ def parse_options() -> argparse.Namespace:
     add("--port", type=int, default=8000, help="0: a free one")
     add("--store", default="sqlite:chat.db", help="memory, sqlite:FILE or redis://HOST:PORT/DB")
     add("--hubs", type=int, default=1, help="threads that serve; for a Python without GIL")
-    add("--processes", type=int, default=1, help="that serve; they need a Redis, and each tells of all")
+    add("--processes", type=int, default=1, help="that serve; they need a Redis")
     add("--history", type=int, default=Bounds().messages, help="messages kept of a channel")
     add("--rate", type=float, default=Limits.rate, help="messages a second of one client")
     add("--burst", type=int, default=Limits.burst, help="and how many at once")

@@ -1,4 +1,4 @@
-"""Board: what each process of one server counts, for whichever of them is asked.
+"""Board: what each process of one server counts, so that any can answer for all.
 
 Every process pins up a note once a second, in a folder that all have in common; the notes of those
 that have ended are passed over. (Prometheus' own way for several processes is such a folder, too,
