@@ -27,8 +27,9 @@ What is done most often stands written out in ``send`` and ``recv`` (``this_hub`
 message was calls. When a park unwinds no function of Python's is called either: near the recursion
 limit it would be refused just as the park was.
 
-A signal handler or finaliser must not use a channel itself: it may have struck inside the latch,
-and gets a HubError then. Let it ``spawn`` a task for that, or call ``Event.set``.
+A signal handler or finaliser may ``close``, ``try_send`` and ``try_recv``, unless it has struck in
+an operation on that very channel: then it gets a HubError. For all else let it ``spawn`` a task, or
+call ``Event.set``.
 
 On free-threaded builds take messages by a ``for`` loop, not by ``list(channel)``: C code that calls
 back while it holds an object's lock must not park, since greenlet doesn't switch such locks.

@@ -19,7 +19,8 @@ Invariants
 3. With the GIL there is one latch for everybody (``new_latch``): only one thread executes at a time
    anyway, and a ``select`` enters one latch and not one for each of its channels. So a finaliser
    (or a signal handler, a trace function) that strikes inside and uses any channel would wait for
-   itself. It is told so instead, by ``held_up``.
+   itself. What it does by ``latched`` to an object that nobody is busy with is done there and then;
+   all else it is told not to do, by ``held_up``.
 4. Without the GIL each object has its own, a Lock.
 5. A fork is made inside everybody's latch: in the child no thread is left that could leave it.
 6. A signal handler of the program's that raises just as ``enter`` has succeeded leaves no latch
@@ -86,42 +87,60 @@ def in_order(latches: Iterable[Latch]) -> list[Latch]:
     return [latch for _, latch in sorted({id(latch): latch for latch in latches}.items())]
 
 
-def held_up(latch: Latch, error: BaseException) -> None:
-    """``enter`` raised ``error``: enter as soon as another thread leaves, else raise.
+def held_up(latch: Latch, error: BaseException, owner: object = None) -> bool:
+    """``enter`` raised ``error``: enter as soon as another thread leaves; whether that was needed.
 
-    Raises HubError if it is this thread that is inside, and an error that isn't ``enter``'s own.
+    False when this thread itself is inside, and not busy with ``owner``. Raises HubError when it is
+    busy with that, or with None, and an error that isn't ``enter``'s own.
     """
     enter, leave = latch
     if type(error) is not IndexError:
         leave()  # a signal handler raised; and a token that is there already is no second one
         raise error
     while True:
-        if _entered_twice():
+        outer = _interrupted()
+        try:
+            enter()
+        except IndexError:
+            pass
+        else:
+            return True
+        if outer:
+            if owner is not None and not any(_is_busy_with(owner, frame) for frame in outer):
+                return False
             raise HubError(
                 "a finaliser, signal handler or trace function used a channel while it interrupted "
                 "an operation on a channel; let it spawn a task for that"
             )
         sleep(0)  # lets go of the GIL
-        try:
-            enter()
-        except IndexError:
-            continue
-        return
 
 
-def _entered_twice() -> bool:
-    """Whether this thread was about to enter a latch before, and no other thread is about to."""
-    if sum(code in _entering for code in _codes(sys._getframe())) < 2:
-        return False
-    me = get_ident()
-    others = [frame for ident, frame in sys._current_frames().items() if ident != me]
-    return not any(code in _entering for frame in others for code in _codes(frame))
+def _interrupted() -> list[FrameType]:
+    """Those who were about to enter a latch on this thread before the last one, who found it taken.
+
+    None, when another thread is about to: then it is that one who is inside.
+    """
+    outer = [frame for frame in _stack(sys._getframe()) if frame.f_code in _entering][1:]
+    if outer:
+        me = get_ident()
+        others = [frame for ident, frame in sys._current_frames().items() if ident != me]
+        if any(each.f_code in _entering for frame in others for each in _stack(frame)):
+            return []
+    return outer
 
 
-def _codes(frame: FrameType | None) -> Iterator[CodeType]:
+def _stack(frame: FrameType | None) -> Iterator[FrameType]:
     while frame is not None:
-        yield frame.f_code
+        yield frame
         frame = frame.f_back
+
+
+def _is_busy_with(owner: object, frame: FrameType) -> bool:
+    """By the names that those who enter latches have for what they do it to."""
+    names = frame.f_locals
+    busy_with = [names.get("self"), getattr(names.get("fn"), "__self__", None), names.get("line")]
+    ways: Any = names.get("ways") or getattr(names.get("self"), "ways", ())
+    return any(each is owner for each in [*busy_with, *(case.channel for case in ways)])
 
 
 @enters_latch
@@ -147,12 +166,13 @@ register_at_fork(
 
 @enters_latch
 def latched(latch: Latch, fn: Callable[..., R], *args: Any) -> R:
-    """``fn(*args)``, inside the latch."""
+    """``fn(*args)``, a method of the object that the latch is for, inside the latch."""
     enter, leave = latch
     try:
         enter()
     except BaseException as error:
-        held_up(latch, error)
+        if not held_up(latch, error, getattr(fn, "__self__", None)):
+            return fn(*args)
     try:
         return fn(*args)
     finally:

@@ -141,15 +141,15 @@ class _Line(Channel[T]):
 
     def drain(self) -> int:
         """Drop all items; how many there were. The line is closed: nobody waits."""
-        return latched(self._latch, self._drop_all)
+        return len(latched(self._latch, self._take_all))
 
-    def _drop_all(self) -> int:
-        dropped = 0
+    def _take_all(self) -> list[Any]:
+        """All items; their finalisers are not to run inside the latch."""
+        taken = []
         with suppress(IndexError):  # one by one: a ``recv`` may take some at the same time
             while True:
-                self._buffer.pop()
-                dropped += 1
-        return dropped
+                taken.append(self._buffer.pop())
+        return taken
 
     def reason(self, task: Task[Any]) -> str:
         return f"{'put into' if task in self._senders else 'get from'} {self!r}"

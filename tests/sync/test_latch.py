@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import weakref
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -118,42 +119,92 @@ class Collecting(dict[Any, Any]):
         gc.collect()
 
 
-@with_the_gil
-@pytest.mark.parametrize("use", ["close", "try_send", "try_recv", "send", "recv", "select"])
-def test_a_finaliser_that_strikes_inside_is_told(
-    use: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    channel, others = gp.Channel[int](), gp.Channel[int](1)
-    uses: dict[str, Callable[[], Any]] = {
-        "close": others.close,
-        "try_send": lambda: others.try_send(1),
-        "try_recv": others.try_recv,
-        "send": lambda: others.send(1),
-        "recv": others.recv,
-        "select": lambda: gp.select(gp.receiving(others), timeout=0),
-    }
-    errors: list[BaseException] = []
+TOLD = (
+    "a finaliser, signal handler or trace function used a channel while it interrupted an "
+    "operation on a channel; let it spawn a task for that"
+)
 
-    def finaliser() -> None:
+
+def strike_inside(channel: gp.Channel[int], finaliser: Callable[[], Any]) -> list[str]:
+    """Have a finaliser run inside the latch of ``channel.send``: what errors it met."""
+    errors = []
+
+    def guarded() -> None:
         try:
-            uses[use]()
+            finaliser()
         except HubError as error:
-            errors.append(error)
+            errors.append(str(error))
 
     receiver = gp.spawn(channel.recv)
     gp.yield_now()
     channel._handed = Collecting()
     gc.collect()
-    Cycle(finaliser)
+    Cycle(guarded)
     channel.send(5)
     assert receiver.result() == 5
-    assert [str(error) for error in errors] == [
-        "a finaliser, signal handler or trace function used a channel while it interrupted an "
-        "operation on a channel; let it spawn a task for that"
-    ]
-    uses["try_send"]()
-    assert (len(others), others.closed) == (1, False), "it has done nothing, and may go on"
+    return errors
+
+
+@with_the_gil
+def test_a_finaliser_that_strikes_inside_may_use_another_channel_without_waiting(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    channel, other, closing = gp.Channel[int](), gp.Channel[int](1), gp.Channel[int](1)
+    receiver = gp.spawn(list, closing)
+    gp.yield_now()
+
+    def finaliser() -> None:
+        assert other.try_recv() is None
+        assert other.try_send(1)
+        closing.close()
+
+    assert strike_inside(channel, finaliser) == []
+    assert (len(other), closing.closed) == (1, True)
+    assert receiver.result() == []
     assert capsys.readouterr().err == ""
+
+
+@with_the_gil
+@pytest.mark.parametrize("use", ["close", "try_send", "try_recv", "send", "recv", "select"])
+def test_a_finaliser_that_strikes_inside_is_told(
+    use: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    channel, other = gp.Channel[int](), gp.Channel[int]()
+    uses: dict[str, Callable[[], Any]] = {
+        "close": channel.close,
+        "try_send": lambda: channel.try_send(1),
+        "try_recv": channel.try_recv,
+        "send": lambda: other.send(1),
+        "recv": other.recv,
+        "select": lambda: gp.select(gp.receiving(other), timeout=0),
+    }
+    assert strike_inside(channel, uses[use]) == [TOLD]
+    assert (channel.closed, channel.try_send(1)) == (False, False), "it did nothing; all goes on"
+    assert capsys.readouterr().err == ""
+
+
+@with_the_gil
+@pytest.mark.parametrize("direction", ["receiving", "sending"])
+def test_a_select_is_busy_with_all_its_channels(direction: str) -> None:
+    channel, other, third = (gp.Channel[int]() for _ in range(3))
+    case = gp.receiving(other) if direction == "receiving" else gp.sending(other, 1)
+    sender = gp.spawn(channel.send, 5)
+    gp.yield_now()
+    met = []
+
+    class Collecting(OrderedDict[Any, Any]):
+        def popitem(self, last: bool = True) -> tuple[Any, Any]:
+            for used in (channel, other, third):
+                try:
+                    met.append(used.try_recv("nothing"))
+                except HubError as error:
+                    met.append(str(error))
+            return super().popitem(last)
+
+    channel._senders = Collecting(channel._senders)
+    assert gp.select(case, gp.receiving(channel)) == (1, 5)
+    assert met == [TOLD, TOLD, "nothing"]
+    sender.join()
 
 
 @with_the_gil
