@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import ssl
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
@@ -14,29 +13,10 @@ from greenpump.hub.spawning import spawn
 from greenpump.net.tls import SSLSocket
 from greenpump.net.tls.engine import ANSWERS
 from greenpump.testing import virtual_clock, wait_all_parked
+from tests.net.tls.shaping import Answering
 
 Pair = Callable[..., tuple[SSLSocket, SSLSocket]]
 MEGABYTES = 3_000_000
-
-
-class Answering:
-    """OpenSSL's object, of which each read that finds something makes an answer, too.
-
-    As a key update of the peer's does, but one that the peer can see: it decrypts ``answer``.
-    """
-
-    def __init__(self, conn: SSLSocket, answer: bytes) -> None:
-        self.real = conn._sslobj
-        self.answer = answer
-        conn._sslobj = self
-
-    def read(self, *args: Any) -> Any:
-        data = self.real.read(*args)
-        self.real.write(self.answer)
-        return data
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.real, name)
 
 
 def drain(conn: SSLSocket) -> None:

@@ -7,6 +7,7 @@ import os
 import ssl
 from collections.abc import Callable
 from contextlib import suppress
+from socket import socket
 
 import pytest
 
@@ -15,10 +16,12 @@ from greenpump.hub.pollable import QUOTA
 from greenpump.hub.spawning import spawn, yield_now
 from greenpump.net.listen import socketpair
 from greenpump.net.tls import SSLSocket, wrap_socket
+from greenpump.net.tls.engine import ANSWERS
 from greenpump.sync.cases import writable
 from greenpump.sync.select import select
 from greenpump.testing import wait_all_parked
 from tests.net.tls.certificates import Certificates
+from tests.net.tls.shaping import Answering
 
 Pair = Callable[..., tuple[SSLSocket, SSLSocket]]
 MEGABYTES = 3_000_000
@@ -54,6 +57,54 @@ def test_what_fits_is_sent_and_nobody_else_runs_meanwhile(
     wait_all_parked()
     assert a.try_send(b"again") == 5
     assert b.recv(10) == b"again"
+
+
+def test_what_does_not_fit_is_not_even_encrypted(pair: Pair, hub: Hub) -> None:
+    a, b = pair()
+    raw, peer = socket(fileno=os.dup(a.fileno())), socket(fileno=os.dup(b.fileno()))
+    with raw, peer:
+        filled = 0
+        with suppress(BlockingIOError):
+            while True:
+                filled += raw.send(bytes(65536))
+        a._pollable.filled()
+        assert a.try_send(b"x") == 0
+        assert not a._unsent
+        assert not hub.live_tasks()
+        while filled:
+            filled -= len(peer.recv(filled))
+        assert not a._pollable.writable  # nobody has polled meanwhile, and there is room
+        assert a.try_send(b"x") == 1
+        assert b.recv(10) == b"x"
+
+
+def test_what_a_reader_answered_meanwhile_goes_out_too(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = pair()
+    answers = [b"answer"]
+
+    def push_while_another_thread_reads(conn: SSLSocket) -> None:
+        push(conn)
+        if answers:
+            conn._sslobj.write(answers.pop())
+
+    push = SSLSocket._push
+    monkeypatch.setattr(SSLSocket, "_push", push_while_another_thread_reads)
+    assert a.try_send(b"x") == 1
+    assert b.recv_exactly(7) == b"xanswer"
+
+
+def test_looking_does_not_wait_for_a_peer_who_asks_and_never_reads(pair: Pair) -> None:
+    a, b = pair()
+    Answering(a, bytes(ANSWERS))
+    assert a._sending.try_take()  # as a task that waits for room would have
+    b.sendall(b"x")
+    assert a._look(ask_kernel=True)
+    a._sending.give()
+    a._answer()
+    assert a.recv(10) == b"x"
+    assert len(b.recv_exactly(ANSWERS)) == ANSWERS
 
 
 def test_what_is_sent_later_stays_behind_it(pair: Pair) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import socket
@@ -15,9 +16,12 @@ import pytest
 
 from greenpump.errors import Cancelled, DelimiterNotFound, IncompleteRead
 from greenpump.hub.hub import Hub
+from greenpump.hub.pollable import QUOTA
 from greenpump.hub.scope import move_on_after
 from greenpump.hub.spawning import spawn
-from greenpump.net.tls import SSLSocket
+from greenpump.net.tls import SSLSocket, stream
+from greenpump.sync.cases import readable
+from greenpump.sync.select import select
 from greenpump.testing import virtual_clock, wait_all_parked
 from tests.net.tls.certificates import Certificates
 from tests.net.tls.shaping import only, record
@@ -260,3 +264,81 @@ def test_non_blocking_mode(pair: Pair) -> None:
     a.setblocking(True)
     a.sendall(b"and no more than that")
     assert b.recv(100) == b"and no more than that"
+
+
+# -- the hot paths -------------------------------------------------------------------------------
+
+
+def test_a_sender_that_never_waits_lets_others_run(pair: Pair) -> None:
+    a, _ = pair()
+    ran: list[int] = []
+    spawn(ran.append, 1)
+    for _ in range(2 * QUOTA):
+        a.sendall(b"x")
+    assert ran
+
+
+def test_records_sent_one_by_one_to_a_slow_reader(pair: Pair) -> None:
+    a, b = pair()
+    data = os.urandom(MEGABYTES)
+
+    def send() -> None:
+        for at in range(0, len(data), 16384):
+            a.sendall(data[at : at + 16384])
+
+    sender = spawn(send)
+    wait_all_parked()
+    assert not sender.done
+    assert b.recv_exactly(len(data)) == data
+    sender.join()
+
+
+def test_what_a_cancel_left_over_goes_before_a_short_message(pair: Pair) -> None:
+    a, b = pair()
+    data = os.urandom(MEGABYTES)
+    sender = spawn(a.sendall, data)
+    wait_all_parked()
+    sender.cancel()
+    wait_all_parked()
+    assert a._unsent
+    got = b""
+    while not a._pollable.writable:  # so that the hot path is taken
+        got += b.recv(16384)
+        wait_all_parked()
+    a.sendall(b"the last")
+    while not got.endswith(b"the last"):
+        got += b.recv(65536)
+    assert data.startswith(got[: -len(b"the last")])
+
+
+def test_what_the_kernel_refused_for_a_moment_goes_first(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = pair()
+
+    def refuse(*args: object) -> int:
+        raise OSError(errno.ENOBUFS, "no memory at the moment")
+
+    with monkeypatch.context() as moment:
+        moment.setattr(stream, "_send", refuse)
+        with pytest.raises(OSError, match="at the moment"):
+            a.sendall(b"first ")
+    a.sendall(b"second")
+    assert b.recv_exactly(12) == b"first second"
+
+
+def test_a_stream_of_full_records_is_cut_where_one_ends(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = pair()
+    a.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+    assert select(readable(b), timeout=0) is None  # the tickets have been read
+    partly: list[object] = []
+    monkeypatch.setattr(SSLSocket, "_stopped", lambda conn, error: partly.append(error))
+    size = 6 * 16384
+    sender = spawn(a.sendall, bytes(size))
+    wait_all_parked()
+    while size:
+        size -= len(b.recv(16384))
+    sender.join()
+    assert not partly
