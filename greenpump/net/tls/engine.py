@@ -11,10 +11,11 @@ On the fd a writer that waits for room leaves half a record inside OpenSSL, and 
 answer meanwhile (two key updates of the peer's are enough) ends the connection with BAD_LENGTH.
 Into a buffer every record is written whole. And a record costs one recv here, or a share of one,
 not two (header, body). The price is that its bytes are copied four times more and zeroed twice.
-Measured beside a prototype on the fd, the cheapest there could be, without turns and answers
-(3.11, OpenSSL 3.0, 50 connections, CPU µs of the server a message): 64 bytes 21.3, fd 18.9, gevent
-30.3; 100 KiB 230, fd 171, gevent 210. So the fd would win a quarter where messages are long, and
-lose connections. (ssl has no way to read by the one and write by the other.)
+Measured beside a prototype on the fd, the cheapest there could be, without turns and answers (3.11,
+OpenSSL 3.0, 50 connections, three times five or seven interleaved rounds on a busy machine,
+messages a second in gevent's): 64 bytes 1.17-1.37, the fd 1.24-1.30; 100 KiB 0.99-1.10, the fd
+1.05-1.20. So the fd would win something where messages are long, and lose connections. (ssl has no
+way to read by the one and write by the other.)
 
 Invariants
 ----------
