@@ -21,7 +21,7 @@ from base64 import b64decode
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from socket import SHUT_WR
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from wsproto.connection import Connection, ConnectionState, ConnectionType
 from wsproto.events import AcceptConnection, CloseConnection, Event, Message, Ping, TextMessage
@@ -47,6 +47,28 @@ CLOSE_SECONDS = 2.0
 CHUNK = 16 * 1024
 
 Handler = Callable[["WebSocket", str | bytes], object]
+
+
+class Incoming:
+    """A message on its way in, in any number of parts; there is an end to empty ones, too."""
+
+    def __init__(self) -> None:
+        self._parts: list[Any] = []  # all str, or all bytes
+        self._size = 0
+
+    def add(self, part: str | bytes) -> None:
+        self._parts.append(part)
+        self._size += len(part)
+
+    @property
+    def is_too_long(self) -> bool:
+        return max(self._size, len(self._parts)) > MAX_MESSAGE
+
+    def take(self) -> str | bytes:
+        """The message, which is complete."""
+        parts, self._parts, self._size = self._parts, [], 0
+        whole: str | bytes = type(parts[0])().join(parts)
+        return whole
 
 
 class Refused(NamedTuple):
@@ -143,8 +165,8 @@ class WebSocket(Subscriber):
     def read(self, data: bytes = b"") -> None:
         """Handle what the client has sent, then rest. Parks while a message is incomplete."""
         parser = Connection(ConnectionType.SERVER)
-        parts: list[str | bytes] = []
-        found = _parse(parser, parts, data)
+        message = Incoming()
+        found = _parse(parser, message, data)
         while True:
             for event in found:
                 if self._closing:
@@ -156,7 +178,7 @@ class WebSocket(Subscriber):
             if not _is_incomplete(parser):
                 self.rest(self.node.limits.poll_seconds)
                 return
-            found = self._more(parser, parts)
+            found = self._more(parser, message)
 
     @contextmanager
     def answering(self) -> Iterator[None]:
@@ -183,13 +205,13 @@ class WebSocket(Subscriber):
             with self.answering():
                 self._handle(self, event)
 
-    def _more(self, parser: Connection, parts: list[str | bytes]) -> list[Found]:
+    def _more(self, parser: Connection, message: Incoming) -> list[Found]:
         """What else comes of a message that is incomplete; parks."""
         found: list[Found] = []
         try:
             with gp.timeout(MESSAGE_SECONDS):
                 while not found and _is_incomplete(parser):
-                    found = _parse(parser, parts, self._recv())
+                    found = _parse(parser, message, self._recv())
         except TimeoutError:
             return [Refused(1008, f"a message took longer than {MESSAGE_SECONDS} s")]
         return found
@@ -217,19 +239,18 @@ class WebSocket(Subscriber):
         return data
 
 
-def _parse(parser: Connection, parts: list[str | bytes], data: bytes) -> list[Found]:
-    """What ``data`` completes: messages, pings, or the end. ``parts`` are those of a message."""
+def _parse(parser: Connection, message: Incoming, data: bytes) -> list[Found]:
+    """What ``data`` completes: messages, pings, or the end."""
     found: list[Found] = []
     parser.receive_data(data)
     for event in parser.events():
         if isinstance(event, Message):
-            parts.append(event.data)
-            if sum(map(len, parts)) > MAX_MESSAGE:
+            message.add(event.data)
+            if message.is_too_long:
                 reason = f"a message is longer than {MAX_MESSAGE}"
                 return [*found, Refused(CloseReason.MESSAGE_TOO_BIG, reason)]
             if event.message_finished:
-                found.append(type(event.data)().join(parts))
-                parts.clear()
+                found.append(message.take())
         elif isinstance(event, CloseConnection) and parser.state is ConnectionState.OPEN:
             # Not the client's: wsproto's, for what is no frame.
             found.append(Refused(event.code, event.reason or ""))
