@@ -1,7 +1,7 @@
 """The WebSocket end, frame by frame: by the numbers of Autobahn's test suite, and by fuzzing.
 
 Autobahn's own suite (PyPI autobahntestsuite 25.10.1) still needs Python 2.7 and a Twisted of 2019.
-(Its case files, translated by lib2to3, were played once: 1 to 7, 9 and 10 passed, 9 without limits.)
+(Its case files, translated by lib2to3, were played once: 1 to 7, 9 and 10 pass, 9 without limits.)
 These are its cases, sent as bytes to an echo server made of the chat's ``WebSocket``:
 
     section              tests
