@@ -53,6 +53,8 @@ _type: Callable[[_socket.socket], int] = _C.type.__get__
 
 BULK = 4096
 """A full read of at least so much is most likely not the last one: try without asking."""
+UNAWAITED = 3
+"""So many reads of a stream may let others run before it is registered for its edges."""
 FIRST_PAUSE = 1_000_000
 LONGEST_PAUSE = 50_000_000
 """ns between two attempts where the kernel won't say when one is worth it."""
@@ -302,8 +304,11 @@ class BaseSocket(_stdlib.socket):
         if pollable.generation >= 0:
             return pollable.probe()
         # Nobody has waited for it yet. To register, and to take that back, costs a short connection
-        # more than all else of ours. While others run, what is to come may come unawaited.
-        if not this_hub().ready:
+        # more than all else of ours. While others run, what is to come may come unawaited. But to
+        # yield each time costs a long one more than to park.
+        pollable.vain += 1
+        if pollable.vain > UNAWAITED or not this_hub().ready:
+            pollable.vain = 0
             return False
         pollable.charge()  # lets them run
         return True

@@ -20,8 +20,8 @@ Invariants of the hot path (beside those of ``base.py``)
    found good, and all else takes the way that attempts or checks. It is ``UNUSUAL`` whenever the
    hot path may not be taken at all: a time limit, datagrams, a long message the last time.
 5. A stream that nobody has waited for yet is not registered with epoll, and a read that follows a
-   short one lets the other tasks that are ready run before it tries (``_ask``). So in a storm of
-   short connections hardly any is ever registered.
+   short one lets the other tasks that are ready run before it tries (``_ask``), the first few
+   times. So in a storm of short connections hardly any is ever registered.
 6. An operation that did not have to wait is charged to the hub's quota, *before* the syscall: the
    yield may raise Cancelled, and nothing sent or received may be lost to that.
 """
@@ -60,6 +60,10 @@ _proto = _C.proto.__get__
 _recv = _C.recv
 _recv_into = _C.recv_into
 _send = _C.send
+# What the hot path calls when there are no flags: the same to a socket, but they parse and prepare
+# less, a third of what the two calls of an echo cost outside the kernel.
+_os_read = os.read
+_os_write = os.write
 
 
 class Socket(Streams, Messages, Detachable, Options):
@@ -109,7 +113,7 @@ class Socket(Streams, Messages, Detachable, Options):
             if trouble is not None:
                 hub.settle(task, FAR)
         try:
-            data = _recv(self, size)
+            data = _os_read(pollable.fd, size)
         except BlockingIOError:
             return self._recv_specially(bufsize, 0)  # woken in vain: to see a new deadline?
         except BaseException:
@@ -258,7 +262,7 @@ class Socket(Streams, Messages, Detachable, Options):
             if quota < 0:
                 pollable.charge()
             try:
-                return _send(self, data, flags)
+                return _send(self, data, flags) if flags else _os_write(pollable.fd, data)
             except BlockingIOError:
                 pollable.filled()
         memoryview(data).release()  # the stdlib's error for what is no buffer, before any wait
@@ -293,7 +297,7 @@ class Socket(Streams, Messages, Detachable, Options):
             if quota < 0:
                 pollable.charge()
             try:
-                sent = _send(self, data, flags)
+                sent = _send(self, data, flags) if flags else _os_write(pollable.fd, data)
             except BlockingIOError:
                 pollable.filled()
             else:
