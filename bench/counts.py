@@ -18,6 +18,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -56,10 +57,10 @@ def echo_rounds(connections: int, timeout: float | None, begin: Edge, end: Edge)
         conn.close()
 
     def batch() -> None:
-        for fd in others:
-            os.write(fd, MESSAGE)
+        for other in others:
+            other.send(MESSAGE)
         last.send(MESSAGE)
-        if last.recv(RECV_SIZE) != MESSAGE or any(os.read(fd, 99) != MESSAGE for fd in others):
+        if last.recv(RECV_SIZE) != MESSAGE or any(each.recv(99) != MESSAGE for each in others):
             raise FailedError("a wrong echo")
 
     def main() -> None:
@@ -73,15 +74,15 @@ def echo_rounds(connections: int, timeout: float | None, begin: Edge, end: Edge)
     pairs = [gp.socketpair() for _ in range(connections)]
     tasks = [gp.spawn(serve, ours) for ours, _ in pairs]
     last = pairs[-1][1]
-    others = [theirs.detach() for _, theirs in pairs[:-1]]
-    for fd in others:
-        os.set_blocking(fd, False)  # a missing echo is an error, not a hang
+    others = [socket.socket(fileno=theirs.detach()) for _, theirs in pairs[:-1]]
+    for other in others:
+        other.setblocking(False)  # a missing echo is an error, not a hang
     try:
         main()
     finally:
         last.close()
-        for fd in others:
-            os.close(fd)
+        for other in others:
+            other.close()
         for task in tasks:
             task.join()
 

@@ -19,6 +19,8 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 BATCH = 50
@@ -47,7 +49,7 @@ def echo(events: int, options: argparse.Namespace) -> None:
         for fd in ends:
             os.write(fd, payload)
         for fd in ends:
-            await_bytes(fd, options.message)
+            await_bytes(partial(os.read, fd), options.message)
 
 
 def udp(events: int, options: argparse.Namespace) -> None:
@@ -73,7 +75,7 @@ def udp(events: int, options: argparse.Namespace) -> None:
         for client in clients:
             client.send(payload)
         for client in clients:
-            await_bytes(client.fileno(), options.message)
+            await_bytes(partial(os.read, client.fileno()), options.message)
 
 
 def accept(events: int, options: argparse.Namespace) -> None:
@@ -97,17 +99,17 @@ def accept(events: int, options: argparse.Namespace) -> None:
             client.send(payload)
         for client in clients:
             client.setblocking(False)
-            await_bytes(client.fileno(), options.message)
+            await_bytes(client.recv, options.message)
             client.close()
 
 
-def await_bytes(fd: int, size: int) -> None:
-    """Read so many bytes from `fd`, and let the server's tasks run as long as they aren't there."""
+def await_bytes(read: Callable[[int], bytes], size: int) -> None:
+    """Read so many bytes, and let the server's tasks run as long as they aren't there."""
     import greenpump as gp
 
     while size:
         try:
-            size -= len(os.read(fd, size))
+            size -= len(read(size))
         except BlockingIOError:
             gp.yield_now()
 

@@ -141,14 +141,14 @@ class Socket(Streams, Messages, Detachable, Options):
         if readable and (readable == YES or self._ask(pollable)):
             self._charge(pollable)
             try:
-                data = _recv(self, bufsize)
+                data = _os_read(pollable.fd, bufsize)
             except BlockingIOError:
                 pollable.drained()
             else:
                 return self._recv_rest(pollable, data, bufsize, bufsize)
         pollable.wait_read()
         try:
-            data = _recv(self, bufsize)
+            data = _os_read(pollable.fd, bufsize)
         except BlockingIOError:
             return self._recv_specially(bufsize, 0)
         except BaseException:
@@ -163,7 +163,7 @@ class Socket(Streams, Messages, Detachable, Options):
             self._bulky = True
             self._usual = UNUSUAL
             try:
-                data += _recv(self, bufsize - size)
+                data += _os_read(pollable.fd, bufsize - size)
             except BlockingIOError:
                 pollable.drained()
                 return data

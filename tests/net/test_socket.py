@@ -326,7 +326,7 @@ def test_a_short_connection_is_not_registered_while_others_run(
         assert b.recv(100) == b"request"
         spawn(a.close)  # while b waits for more
         assert b.recv(100) == b""
-        assert made == ["_recv"] * 2
+        assert made == ["_os_read" if timeout is None else "_recv"] * 2
         assert b._pollable.generation < 0
 
 
