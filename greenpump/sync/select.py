@@ -136,7 +136,9 @@ def _attempt(ways: Sequence[Case], others: bool, wait: bool) -> tuple[int, Any] 
         for number, case in enumerate(ways):
             if case.channel is None and case.ready():
                 ready.append(number)
-    latches = EVERYBODYS or in_order([case.channel._latch for case in ways if case.channel])
+    latches = EVERYBODYS or in_order(
+        [case.channel._latch for case in ways if case.channel is not None]
+    )
     partner = None
     entered = 0
     try:
