@@ -178,8 +178,8 @@ class Task(Generic[T_co]):
         """
         if self.done:
             return
-        if self.glet is None and self.hub.fleet:
-            self._stay()
+        if self.glet is None and self.wait is None and self.hub.fleet:
+            self._stay()  # one that spawn_later keeps waiting is nobody else's to take
         hub = hub_or_none()
         if hub is self.hub:
             self._cancel(reason)

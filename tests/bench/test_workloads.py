@@ -54,7 +54,13 @@ STANDARD = {
 if shutil.which("go"):
     STANDARD.add("go")
 if interpreters.freethreaded() is not None:
-    STANDARD |= {"greenpump_nogil", "greenpump_nogil_2hubs", "threading_nogil"}
+    STANDARD |= {
+        "apart_nogil",
+        "apart_nogil_2processes",
+        "greenpump_nogil",
+        "greenpump_nogil_2hubs",
+        "threading_nogil",
+    }
 
 
 def small_cases(workload: Workload) -> list[Case]:
