@@ -12,15 +12,18 @@ from bench.load import Load
 class Fanout(Load):
     """`connections` subscribers of one channel, and clients that publish in it.
 
-    A publisher's next message follows when all subscribers have got the last. `messages` are
-    deliveries: one message to a thousand subscribers is a thousand.
+    A publisher's next message follows when all subscribers have got the last, or the oldest of
+    those that are under way. `messages` are deliveries: one message to a thousand subscribers is a
+    thousand.
     """
 
     publishers: int = 1
+    window: int = 1
+    """Messages that each of them has under way at once, over its one connection."""
     transport: str = "websocket"
     """How subscribers get them; "events" and "poll" are for `held`."""
 
     def command(self) -> list[str]:
         program = str(binary("fanout"))
-        chat = ["--publishers", str(self.publishers), "--transport", self.transport]
-        return [program, *chat, *self.options()]
+        chat = ["--publishers", str(self.publishers), "--window", str(self.window)]
+        return [program, *chat, "--transport", self.transport, *self.options()]

@@ -1,12 +1,14 @@
 /* Closed-loop fan-out load on a chat: every publisher says something, waits until all subscribers
- * have got it, and says the next. All speak WebSocket (RFC 6455); with --transport events or poll
- * the subscribers get server-sent events or wait in a long poll, which is for --hold alone.
+ * have got it, and says the next. With --window W it talks ahead: up to W of its messages are under
+ * way at once, over its one connection. All speak WebSocket (RFC 6455); with --transport events or
+ * poll the subscribers get server-sent events or wait in a long poll, which is for --hold alone.
  *
  * One thread, one epoll, one recv for all that has come: it has to cost less than any server
  * measured with it, or it would measure itself.
  *
- * Every item of every subscriber is verified: it is the one that is under way, with the text that
- * was said, and its number is the next in the channel: nothing lost, repeated or overtaken.
+ * Every item of every subscriber is verified: it is one that is under way, with the text that was
+ * said; its number is the next in the channel, and the same for all subscribers; a publisher's come
+ * in the order in which they were said: nothing lost, repeated or overtaken.
  *
  * The servers' CPU time is read here, at the very instants the count of deliveries starts and
  * stops. Prints one JSON line. Exit status: 0 all was right, 1 something was not, 2 bad usage.
@@ -34,32 +36,39 @@ struct conn {
 	int greeted; /* the server has said something: HELLO, to who has joined */
 	unsigned char *rest; /* what has come of something incomplete */
 	size_t rest_size;
-	long long next; /* the number of the next item; -1: not known yet */
+	/* A subscriber's: the number of the next item; -1: not known yet. A publisher's: no message
+	 * below it may be new to all, for one that was said later has come. */
+	long long next;
 	uint64_t got; /* items */
 };
 
-struct publisher {
-	uint32_t number; /* of its message that is under way */
+/* What has one message under way at a time, over a connection that it may share: each publisher has
+ * a lane for each message of its window. Message m is of lane m % lanes, and so of publisher
+ * m % publishers, too. */
+struct lane {
+	uint32_t number; /* of its message */
 	int missing; /* the subscribers that haven't got it */
+	long long item; /* its number in the channel; -1: nobody has got it */
 	uint64_t started;
 };
 
 static struct {
-	int port, subscribers, publishers, hold, cpu;
+	int port, subscribers, publishers, window, hold, cpu;
 	const char *transport;
 	size_t size; /* of a text */
 	double warmup, seconds;
 	uint64_t messages; /* measure this many deliveries, if fewer than seconds bring; 0: no limit */
-} opt = {.subscribers = 1, .publishers = 1, .size = 64, .warmup = 0.5, .seconds = 3, .cpu = -1,
-	 .transport = "websocket"};
+} opt = {.subscribers = 1, .publishers = 1, .window = 1, .size = 64, .warmup = 0.5, .seconds = 3,
+	 .cpu = -1, .transport = "websocket"};
 
 static struct conn *conns; /* the subscribers, then the publishers */
-static struct publisher *publishers;
+static struct lane *lanes;
+static int lane_count;
 static unsigned char scratch[SCRATCH + LONGEST];
 static char *text; /* the mark and number of a message, then what is the same in all */
 static int ep;
 static int sending; /* a message that all have got is followed by the next */
-static int outstanding; /* publishers whose message is under way */
+static int outstanding; /* lanes whose message is under way */
 static uint64_t total_messages, errors;
 static char first_error[256];
 
@@ -84,14 +93,19 @@ static void say(struct conn *c, const void *bytes, size_t size)
 		fail(c, "send: %s", strerror(errno));
 }
 
-/* Sends the publisher's next message, as a frame whose mask is zero: the text goes as it is. */
-static void publish(int p)
+static struct conn *publisher_of(uint32_t message)
+{
+	return &conns[opt.subscribers + (int)(message % (uint32_t)opt.publishers)];
+}
+
+/* Sends the lane's next message, as a frame whose mask is zero: the text goes as it is. */
+static void publish(struct lane *lane)
 {
 	static unsigned char frame[LONGEST];
-	struct publisher *publisher = &publishers[p];
-	publisher->number += (uint32_t)opt.publishers;
-	publisher->missing = opt.subscribers;
-	snprintf(text, MARK, "#%08x", publisher->number);
+	lane->number += (uint32_t)lane_count;
+	lane->missing = opt.subscribers;
+	lane->item = -1;
+	snprintf(text, MARK, "#%08x", lane->number);
 	text[MARK - 1] = ' ';
 	const char *format = "{\"type\":\"publish\",\"channel\":\"room\",\"sname\":\"ann\",\"msg\":\"%s\"}";
 	size_t size = strlen(format) - 2 + opt.size, head = 2;
@@ -105,16 +119,15 @@ static void publish(int p)
 	head += 4;
 	snprintf((char *)frame + head, sizeof frame - head, format, text);
 	outstanding++;
-	publisher->started = now();
-	say(&conns[opt.subscribers + p], frame, head + size);
+	lane->started = now();
+	say(publisher_of(lane->number), frame, head + size);
 }
 
 static void take_item(struct conn *c, const char *said, long long number, uint64_t t)
 {
 	uint32_t message = (uint32_t)strtoul(said + 1, 0, 16);
-	int p = (int)(message % (uint32_t)opt.publishers);
-	struct publisher *publisher = &publishers[p];
-	if (message != publisher->number || !publisher->missing) {
+	struct lane *lane = &lanes[message % (uint32_t)lane_count];
+	if (message != lane->number || !lane->missing) {
 		fail(c, "message %u came, which is not under way", message);
 		return;
 	}
@@ -126,21 +139,34 @@ static void take_item(struct conn *c, const char *said, long long number, uint64
 		fail(c, "item %lld came in place of %lld", number, c->next);
 		return;
 	}
+	if (lane->item < 0) {
+		struct conn *publisher = publisher_of(message);
+		if (message < publisher->next) {
+			fail(c, "message %u came after one that was said later", message);
+			return;
+		}
+		publisher->next = message + 1;
+		lane->item = number;
+	}
+	if (number != lane->item) {
+		fail(c, "message %u came as item %lld, and elsewhere as %lld", message, number, lane->item);
+		return;
+	}
 	c->next = number + 1;
 	c->got++;
 	total_messages++;
 	if (measuring) {
-		count_message(t - publisher->started);
+		count_message(t - lane->started);
 		if (messages == opt.messages) {
 			stop_measuring();
 			sending = 0;
 		}
 	}
-	if (--publisher->missing)
+	if (--lane->missing)
 		return;
 	outstanding--;
 	if (sending)
-		publish(p);
+		publish(lane);
 }
 
 /* Takes the items in some text; returns how much of it need not be looked at again. */
@@ -240,10 +266,10 @@ static void drain(void)
 	uint64_t deadline = now() + PATIENCE;
 	while (outstanding && !errors && now() < deadline)
 		poll_once(50);
-	for (int p = 0; !errors && p < opt.publishers; p++)
-		if (publishers[p].missing)
-			fail(&conns[opt.subscribers + p], "%d subscribers did not get a message within %d s",
-			     publishers[p].missing, (int)(PATIENCE / SECOND));
+	for (struct lane *lane = lanes; !errors && lane < lanes + lane_count; lane++)
+		if (lane->missing)
+			fail(publisher_of(lane->number), "%d subscribers did not get a message within %d s",
+			     lane->missing, (int)(PATIENCE / SECOND));
 }
 
 /* Sends a request and waits until `end` has come. */
@@ -318,15 +344,15 @@ static void hold(void)
 		report_held(opt.subscribers, total_messages, errors, first_error);
 		if (read(0, &byte, 1) <= 0)
 			return;
-		publish(0);
+		publish(&lanes[0]);
 	} while (1);
 }
 
 static void run(void)
 {
 	sending = 1;
-	for (int p = 0; p < opt.publishers; p++)
-		publish(p);
+	for (struct lane *lane = lanes; lane < lanes + lane_count; lane++)
+		publish(lane);
 	uint64_t until = now() + (uint64_t)(opt.warmup * 1e9);
 	while (!errors && now() < until)
 		poll_once(50);
@@ -348,7 +374,8 @@ static void parse(int argc, char **argv)
 		{"port", 1, 0, 'p'},   {"connections", 1, 0, 'n'}, {"publishers", 1, 0, 'u'},
 		{"size", 1, 0, 's'},   {"warmup", 1, 0, 'w'},      {"seconds", 1, 0, 't'},
 		{"pid", 1, 0, 'P'},    {"cpu", 1, 0, 'c'},         {"hold", 0, 0, 'h'},
-		{"messages", 1, 0, 'm'}, {"transport", 1, 0, 'T'}, {0, 0, 0, 0},
+		{"messages", 1, 0, 'm'}, {"transport", 1, 0, 'T'}, {"window", 1, 0, 'W'},
+		{0, 0, 0, 0},
 	};
 	int o;
 	while ((o = getopt_long(argc, argv, "", options, 0)) != -1) {
@@ -362,14 +389,15 @@ static void parse(int argc, char **argv)
 		case 'c': opt.cpu = atoi(optarg); break;
 		case 'm': opt.messages = strtoull(optarg, 0, 10); break;
 		case 'h': opt.hold = 1; break;
+		case 'W': opt.window = atoi(optarg); break;
 		case 'T': opt.transport = optarg; break;
 		case 'P': add_pid(atoi(optarg)); break;
 		default: exit(2);
 		}
 	}
-	if (opt.port <= 0 || opt.subscribers <= 0 || opt.publishers <= 0 || opt.size <= MARK ||
-	    opt.size > LONGEST / 2) {
-		fprintf(stderr, "fanout: --port, --connections and --publishers must be positive, "
+	if (opt.port <= 0 || opt.subscribers <= 0 || opt.publishers <= 0 || opt.window <= 0 ||
+	    opt.size <= MARK || opt.size > LONGEST / 2) {
+		fprintf(stderr, "fanout: --port, --connections, --publishers and --window must be positive, "
 				"and --size between %d and %d\n", MARK + 1, LONGEST / 2);
 		exit(2);
 	}
@@ -381,14 +409,15 @@ int main(int argc, char **argv)
 	settle_in(opt.cpu);
 	int count = opt.subscribers + opt.publishers;
 	conns = calloc((size_t)count, sizeof *conns);
-	publishers = calloc((size_t)opt.publishers, sizeof *publishers);
+	lane_count = opt.publishers * opt.window;
+	lanes = calloc((size_t)lane_count, sizeof *lanes);
 	text = malloc(opt.size + 1);
-	if (!conns || !publishers || !text)
+	if (!conns || !lanes || !text)
 		die("malloc");
 	memset(text, 'x', opt.size);
 	text[opt.size] = 0;
-	for (int p = 0; p < opt.publishers; p++)
-		publishers[p].number = (uint32_t)p;
+	for (int l = 0; l < lane_count; l++)
+		lanes[l].number = (uint32_t)l;
 	ep = epoll_create1(EPOLL_CLOEXEC);
 	if (ep < 0)
 		die("epoll_create1");

@@ -24,6 +24,12 @@ class Chat(Workload):
         parser.add_argument(
             "--publishers", type=positives, default=(1, 10), help="how many talk at once"
         )
+        parser.add_argument(
+            "--window",
+            type=positives,
+            default=(16,),
+            help="and how many messages one who talks ahead has under way; a case each",
+        )
         parser.add_argument("--size", type=positive, default=64, help="characters of a message")
         parser.add_argument("--seconds", type=float, default=2.0, help="measured, for each sample")
         parser.add_argument(
@@ -32,13 +38,16 @@ class Chat(Workload):
         parser.add_argument("--warmup", type=float, default=0.5, help="seconds, not measured")
 
     def cases(self, args: Namespace) -> Sequence[Case]:
+        talkers = [(f"{count} talking", count, 1) for count in args.publishers]
+        talkers += [(f"1 talking ahead ({ahead} under way)", 1, ahead) for ahead in args.window]
         return [
             Case(
-                label=f"{publishers} talking, {subscribers:,} subscribers, {args.size} B",
+                label=f"{talking}, {subscribers:,} subscribers, {args.size} B",
                 roles=("chat",),
                 params={
                     "subscribers": subscribers,
                     "publishers": publishers,
+                    "window": window,
                     "size": args.size,
                     "warmup": args.warmup,
                     "seconds": args.seconds,
@@ -47,7 +56,7 @@ class Chat(Workload):
                 targets=TARGETS,
             )
             for subscribers in args.subscribers
-            for publishers in args.publishers
+            for talking, publishers, window in talkers
         ]
 
     def measure(self, case: Case, peer: Peer, bench: Bench) -> Sample:
@@ -56,6 +65,7 @@ class Chat(Workload):
                 port=server.port,
                 connections=int(case.params["subscribers"]),
                 publishers=int(case.params["publishers"]),
+                window=int(case.params["window"]),
                 size=int(case.params["size"]),
                 warmup=float(case.params["warmup"]),
                 seconds=float(case.params["seconds"]),
@@ -81,12 +91,15 @@ WORKLOAD = Chat(
     notes=(
         "One process each, the same protocol: subscribers join a channel by WebSocket, and get "
         "each message as JSON with its `epoch:seq`; a client that says something gets an answer; "
-        "1,000 messages of history. Who talks says the next when all subscribers have the last. "
+        "1,000 messages of history. Who talks says the next when all subscribers have the last; "
+        "who talks ahead has some messages under way at once, over one connection, and says one "
+        "more when all have the oldest: a feed rather than a conversation. "
         "The load generator (C, on a core of its own) verifies text and order of every item.",
         "A delivery is one message at one subscriber; its latency begins when it was published.",
         "With one talking, every delivery is a system call of the server's, which on loopback "
         "runs the receiver's half of TCP, too: the most of CPU µs/delivery is the kernel's, and "
-        "alike for all. With ten, a server that is behind may send what has come as one.",
+        "alike for all. With ten, or one who talks ahead, a server that is behind may send what "
+        "has come as one.",
         "greenpump is examples/chat as it is: other transports, presence, limits and the cutting "
         "off of slow clients included; the others' chats have none of these.",
         "load busy %: near 100 the generator was the limit: trust CPU µs, not deliveries/s.",

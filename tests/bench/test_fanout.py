@@ -105,6 +105,36 @@ def test_every_delivery_is_verified_and_counted(size: int, cut: int) -> None:
     assert report["cpu_ns"] > 0
 
 
+def test_who_talks_ahead_has_a_window_of_messages_under_way() -> None:
+    """Nothing comes before two windows were said; with one message less it never would."""
+    first: list[tuple[int, str]] = []
+
+    def late(seq: int, text: str) -> list[tuple[int, str]]:
+        if seq < 8:
+            first.append((seq, text))
+            return first if seq == 7 else []
+        return [(seq, text)]
+
+    with chat(late) as port:
+        report = Fanout(port, 3, warmup=0, seconds=30, messages=96, publishers=2, window=4).run()
+    assert report["errors"] == 0
+    assert report["messages"] == 96
+
+
+def test_a_publisher_whose_messages_overtake_each_other_is_an_error() -> None:
+    """The first of two is told after the second; the items' numbers are right."""
+    texts: list[str] = []
+
+    def swapped(seq: int, text: str) -> list[tuple[int, str]]:
+        texts.append(text)
+        return [(seq - 1, texts[seq]), (seq, texts[seq - 1])] if seq % 2 else []
+
+    with chat(swapped) as port:
+        load = Fanout(port, 2, warmup=0, seconds=30, messages=100, window=2)
+        with pytest.raises(FailedError, match="message 2 came after one that was said later"):
+            load.run()
+
+
 @pytest.mark.parametrize(
     ("items", "complaint"),
     [

@@ -22,7 +22,10 @@ WORKLOADS = registry.all_workloads()
 
 SMALL = {
     "accept": ["--connections", "5", "--messages", "200", "--warmup", "0"],
-    "chat": ["--subscribers", "5", "--publishers", "2", "--messages", "200", "--warmup", "0"],
+    "chat": [
+        *("--subscribers", "5", "--publishers", "2", "--window", "3"),
+        *("--messages", "200", "--warmup", "0"),
+    ],
     "connections": ["--connections", "50", "--seconds", "0.1"],
     "echo": ["--connections", "5", "--messages", "200", "--warmup", "0"],
     "hubs": ["--items", "800"],
