@@ -272,6 +272,10 @@ class Task(Generic[T_co]):
     def _cancel(self, reason: str | BaseException) -> None:
         if self.done:
             return
+        if self.glet is None and self.wait is not None:  # spawn_later's, before its time
+            self.wait = None
+            self.finish(None, TaskScope.around(self, reason).cancellation() if reason else NEVER)
+            return
         base = TaskScope.around(self, reason or f"task {self.name} was cancelled")
         outermost = self.scope
         if outermost is None:
@@ -357,6 +361,10 @@ def _make_nobody() -> Task[Any]:
 
 NOBODY = _make_nobody()
 """``hub.current`` while hub code runs: its ``glet`` is never the current greenlet."""
+
+
+NEVER = Cancelled("cancelled before its time")
+"""The error of every task that spawn_later was not to start: ``exception`` makes one of its own."""
 
 
 class _Join:

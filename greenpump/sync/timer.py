@@ -331,13 +331,10 @@ class _Later:
     __slots__ = ()
 
     def abandon(self, task: Task[Any]) -> bool:
-        """Its time has come, or it was cancelled: it gets ready, or ends without having started."""
+        """Its time has come, and it gets ready as any task that has not started yet."""
         task.wait = None
         task.deadline = FAR
-        if task.scope is None:
-            task.hub.ready.append(task)
-        else:
-            task.finish(None, task.scope.cancellation())
+        task.hub.ready.append(task)
         return False  # nothing is left for the caller to do
 
     def reason(self, task: Task[Any]) -> str:

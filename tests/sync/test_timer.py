@@ -507,6 +507,24 @@ def test_cancelled_before_its_time_it_never_starts() -> None:
     task.cancel()
 
 
+def test_each_that_was_cancelled_says_so_with_an_error_of_its_own() -> None:
+    tasks = [spawn_later(60, print) for _ in range(2)]
+    for task in tasks:
+        task.cancel()
+    assert all(task.cancelled for task in tasks)
+    errors = [task.exception() for task in tasks]
+    assert errors[0] is not errors[1]
+    for task, error in zip(tasks, errors, strict=True):
+        assert isinstance(error, gp.TaskCancelled)
+        assert task.name in str(error)
+    cause = LookupError("nobody asks any more")
+    task = spawn_later(60, print)
+    task.cancel(cause)
+    error = task.exception()
+    assert error is not None
+    assert error.__cause__ is cause
+
+
 @whole_seconds()
 def test_a_cancel_that_comes_when_it_has_started_is_an_ordinary_one() -> None:
     cleaned = []
