@@ -83,32 +83,51 @@ class Held:
 
     def ask(self) -> None:
         """Have every connection answered once more. Raises FailedError when one is not."""
+        self.tell()
+        self.report()
+
+    def tell(self) -> None:
+        """Begin to have every connection answered once more; `report` waits until they are."""
         assert self.process.stdin is not None
         try:
             self.process.stdin.write("?")
             self.process.stdin.flush()
         except BrokenPipeError:
             pass  # it is gone; the report says so
-        self.report()
 
     def report(self) -> None:
+        """Waits until every connection is open, or answered. Raises FailedError."""
+        checked(self._line(), self.connections)
+
+    def arrivals(self) -> list[int]:
+        """When each subscriber had what somebody else said: after `report`, in monotonic ns."""
+        came: list[int] = json.loads(self._line())
+        return came
+
+    def _line(self) -> str:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
             raise FailedError("the load generator failed")
-        checked(line, self.connections)
+        return line
 
 
 @contextmanager
 def held(load: Load) -> Iterator[Held]:
     """Opens the connections, has each answered once, and keeps them open and idle inside."""
+    with opening(load) as holding:
+        holding.report()
+        yield holding
+
+
+@contextmanager
+def opening(load: Load) -> Iterator[Held]:
+    """The same, but they are being opened when the block begins; `report` waits until they are."""
     process = subprocess.Popen(
         [*load.command(), "--hold"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     try:
-        holding = Held(process, load.connections)
-        holding.report()
-        yield holding
+        yield Held(process, load.connections)
     finally:
         process.communicate()  # closes its stdin, which ends it
 

@@ -1,7 +1,8 @@
 /* Closed-loop fan-out load on a chat: every publisher says something, waits until all subscribers
  * have got it, and says the next. With --window W it talks ahead: up to W of its messages are under
  * way at once, over its one connection. All speak WebSocket (RFC 6455); with --transport events or
- * poll the subscribers get server-sent events or wait in a long poll, which is for --hold alone.
+ * poll the subscribers get server-sent events or wait in a long poll, which is for --hold alone; so
+ * is --publishers 0: somebody else says what the subscribers expect, text and all.
  *
  * One thread, one epoll, one recv for all that has come: it has to cost less than any server
  * measured with it, or it would measure itself.
@@ -24,7 +25,6 @@
 
 enum { EVENTS = 256, SCRATCH = 1 << 18, MARK = 10, LONGEST = 1 << 16 };
 enum { TEXT = 1, CLOSE = 8 }; /* opcodes */
-static const uint64_t PATIENCE = 10 * 1000000000ull; /* what takes longer never comes */
 static const char ITEM[] = "\"msg\":\"#", ID[] = "\"id\":\"";
 static const char UPGRADE[] = "Connection: Upgrade\r\nUpgrade: websocket\r\n"
 			      "Sec-WebSocket-Version: 13\r\n"
@@ -40,6 +40,7 @@ struct conn {
 	 * below it may be new to all, for one that was said later has come. */
 	long long next;
 	uint64_t got; /* items */
+	uint64_t came; /* when the last of them did, by CLOCK_MONOTONIC */
 };
 
 /* What has one message under way at a time, over a connection that it may share: each publisher has
@@ -56,12 +57,13 @@ static struct {
 	int port, subscribers, publishers, window, hold, cpu;
 	const char *transport;
 	size_t size; /* of a text */
-	double warmup, seconds;
+	double warmup, seconds, patience; /* what takes longer never comes */
 	uint64_t messages; /* measure this many deliveries, if fewer than seconds bring; 0: no limit */
 } opt = {.subscribers = 1, .publishers = 1, .window = 1, .size = 64, .warmup = 0.5, .seconds = 3,
-	 .cpu = -1, .transport = "websocket"};
+	 .patience = 10, .cpu = -1, .transport = "websocket"};
 
-static struct conn *conns; /* the subscribers, then the publishers */
+static struct conn *conns; /* the subscribers, then the speakers */
+static int speakers; /* the publishers; or one whose connection isn't here, and so never open */
 static struct lane *lanes;
 static int lane_count;
 static unsigned char scratch[SCRATCH + LONGEST];
@@ -93,12 +95,12 @@ static void say(struct conn *c, const void *bytes, size_t size)
 		fail(c, "send: %s", strerror(errno));
 }
 
-static struct conn *publisher_of(uint32_t message)
+static struct conn *speaker_of(uint32_t message)
 {
-	return &conns[opt.subscribers + (int)(message % (uint32_t)opt.publishers)];
+	return &conns[opt.subscribers + (int)(message % (uint32_t)speakers)];
 }
 
-/* Sends the lane's next message, as a frame whose mask is zero: the text goes as it is. */
+/* Expects the lane's next message, and sends it if its speaker is here: as a frame whose mask is zero: the text goes as it is. */
 static void publish(struct lane *lane)
 {
 	static unsigned char frame[LONGEST];
@@ -120,7 +122,7 @@ static void publish(struct lane *lane)
 	snprintf((char *)frame + head, sizeof frame - head, format, text);
 	outstanding++;
 	lane->started = now();
-	say(publisher_of(lane->number), frame, head + size);
+	say(speaker_of(lane->number), frame, head + size);
 }
 
 static void take_item(struct conn *c, const char *said, long long number, uint64_t t)
@@ -140,12 +142,12 @@ static void take_item(struct conn *c, const char *said, long long number, uint64
 		return;
 	}
 	if (lane->item < 0) {
-		struct conn *publisher = publisher_of(message);
-		if (message < publisher->next) {
+		struct conn *speaker = speaker_of(message);
+		if (message < speaker->next) {
 			fail(c, "message %u came after one that was said later", message);
 			return;
 		}
-		publisher->next = message + 1;
+		speaker->next = message + 1;
 		lane->item = number;
 	}
 	if (number != lane->item) {
@@ -154,6 +156,7 @@ static void take_item(struct conn *c, const char *said, long long number, uint64
 	}
 	c->next = number + 1;
 	c->got++;
+	c->came = t;
 	total_messages++;
 	if (measuring) {
 		count_message(t - lane->started);
@@ -263,13 +266,13 @@ static void poll_once(int timeout_ms)
 /* Until all have got what is under way; those that never do become errors. */
 static void drain(void)
 {
-	uint64_t deadline = now() + PATIENCE;
+	uint64_t deadline = now() + (uint64_t)(opt.patience * 1e9);
 	while (outstanding && !errors && now() < deadline)
 		poll_once(50);
 	for (struct lane *lane = lanes; !errors && lane < lanes + lane_count; lane++)
 		if (lane->missing)
-			fail(publisher_of(lane->number), "%d subscribers did not get a message within %d s",
-			     lane->missing, (int)(PATIENCE / SECOND));
+			fail(speaker_of(lane->number), "%d subscribers did not get a message within %g s",
+			     lane->missing, opt.patience);
 }
 
 /* Sends a request and waits until `end` has come. */
@@ -301,10 +304,10 @@ static void open_one(int i)
 {
 	struct conn *c = &conns[i];
 	int one = 1;
-	struct timeval patience = {.tv_sec = (time_t)(PATIENCE / SECOND)};
+	long us = (long)(opt.patience * 1e6);
+	struct timeval patience = {.tv_sec = us / 1000000, .tv_usec = us % 1000000};
 	struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)opt.port)};
 	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	c->next = -1;
 	c->fd = socket(AF_INET, SOCK_CLOEXEC | SOCK_STREAM, 0);
 	if (c->fd < 0)
 		die("socket (is the fd limit high enough?)");
@@ -335,17 +338,28 @@ static void open_one(int i)
 		die("epoll_ctl");
 }
 
-/* For each byte on stdin, all subscribers that are held get one more message. */
+/* For those that know when it was said: when each subscriber had it, in CLOCK_MONOTONIC's ns. */
+static void report_arrivals(void)
+{
+	for (int i = 0; i < opt.subscribers; i++)
+		printf("%c%llu", i ? ',' : '[', (unsigned long long)conns[i].came);
+	printf("]\n");
+	fflush(stdout);
+}
+
+/* For each byte on stdin, all subscribers that are held get one more message. Who speaks elsewhere
+ * does so after the byte, or even before: what has come is not read until then. */
 static void hold(void)
 {
 	char byte;
-	do {
+	report_held(opt.subscribers, total_messages, errors, first_error);
+	while (read(0, &byte, 1) > 0) {
+		publish(&lanes[0]);
 		drain();
 		report_held(opt.subscribers, total_messages, errors, first_error);
-		if (read(0, &byte, 1) <= 0)
-			return;
-		publish(&lanes[0]);
-	} while (1);
+		if (!opt.publishers && !errors)
+			report_arrivals();
+	}
 }
 
 static void run(void)
@@ -375,7 +389,7 @@ static void parse(int argc, char **argv)
 		{"size", 1, 0, 's'},   {"warmup", 1, 0, 'w'},      {"seconds", 1, 0, 't'},
 		{"pid", 1, 0, 'P'},    {"cpu", 1, 0, 'c'},         {"hold", 0, 0, 'h'},
 		{"messages", 1, 0, 'm'}, {"transport", 1, 0, 'T'}, {"window", 1, 0, 'W'},
-		{0, 0, 0, 0},
+		{"patience", 1, 0, 'e'}, {0, 0, 0, 0},
 	};
 	int o;
 	while ((o = getopt_long(argc, argv, "", options, 0)) != -1) {
@@ -389,16 +403,18 @@ static void parse(int argc, char **argv)
 		case 'c': opt.cpu = atoi(optarg); break;
 		case 'm': opt.messages = strtoull(optarg, 0, 10); break;
 		case 'h': opt.hold = 1; break;
+		case 'e': opt.patience = atof(optarg); break;
 		case 'W': opt.window = atoi(optarg); break;
 		case 'T': opt.transport = optarg; break;
 		case 'P': add_pid(atoi(optarg)); break;
 		default: exit(2);
 		}
 	}
-	if (opt.port <= 0 || opt.subscribers <= 0 || opt.publishers <= 0 || opt.window <= 0 ||
-	    opt.size <= MARK || opt.size > LONGEST / 2) {
-		fprintf(stderr, "fanout: --port, --connections, --publishers and --window must be positive, "
-				"and --size between %d and %d\n", MARK + 1, LONGEST / 2);
+	if (opt.port <= 0 || opt.subscribers <= 0 || opt.publishers < !opt.hold || opt.window <= 0 ||
+	    opt.patience <= 0 || opt.size <= MARK || opt.size > LONGEST / 2) {
+		fprintf(stderr, "fanout: --port, --connections, --publishers (without --hold), --window and "
+				"--patience must be positive, and --size between %d and %d\n",
+			MARK + 1, LONGEST / 2);
 		exit(2);
 	}
 }
@@ -407,21 +423,23 @@ int main(int argc, char **argv)
 {
 	parse(argc, argv);
 	settle_in(opt.cpu);
-	int count = opt.subscribers + opt.publishers;
-	conns = calloc((size_t)count, sizeof *conns);
-	lane_count = opt.publishers * opt.window;
+	speakers = opt.publishers ? opt.publishers : 1;
+	lane_count = opt.publishers ? opt.publishers * opt.window : 1;
+	conns = calloc((size_t)(opt.subscribers + speakers), sizeof *conns);
 	lanes = calloc((size_t)lane_count, sizeof *lanes);
 	text = malloc(opt.size + 1);
 	if (!conns || !lanes || !text)
 		die("malloc");
 	memset(text, 'x', opt.size);
 	text[opt.size] = 0;
+	for (int i = 0; i < opt.subscribers + speakers; i++)
+		conns[i] = (struct conn){.fd = -1, .next = -1};
 	for (int l = 0; l < lane_count; l++)
 		lanes[l].number = (uint32_t)l;
 	ep = epoll_create1(EPOLL_CLOEXEC);
 	if (ep < 0)
 		die("epoll_create1");
-	for (int i = 0; i < count && !errors; i++)
+	for (int i = 0; i < opt.subscribers + opt.publishers && !errors; i++)
 		open_one(i);
 	if (opt.hold) {
 		hold();

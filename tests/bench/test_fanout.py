@@ -6,8 +6,10 @@ import json
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -30,8 +32,11 @@ def frame(*items: tuple[int, str], kind: str = "MSG") -> bytes:
 
 
 @contextmanager
-def chat(items: Items, cut: int = 0) -> Iterator[int]:
-    """Serves each connection in a thread; yields the port. Frames are sent in two parts."""
+def chat(items: Items, cut: int = 0, left_out: int = 0) -> Iterator[int]:
+    """Serves each connection in a thread; yields the port. Frames are sent in two parts.
+
+    So many subscribers get nothing.
+    """
     subscribers: list[socket.socket] = []
     lock = threading.Lock()
     said = 0
@@ -42,7 +47,7 @@ def chat(items: Items, cut: int = 0) -> Iterator[int]:
             data = b"".join(frame(item) for item in items(said, text))
             said += 1
             for part in (data[:cut], data[cut:]):
-                for subscriber in subscribers if part else ():
+                for subscriber in subscribers[left_out:] if part else ():
                     subscriber.sendall(part)
 
     def serve(conn: socket.socket) -> None:
@@ -173,3 +178,60 @@ def test_held_subscribers_get_a_message_for_each_question() -> None:
         holding.ask()
         holding.ask()
         assert said == [0, 1]
+
+
+# -- somebody else says it ---------------------------------------------------------------------
+
+
+def say(port: int, text: str) -> None:
+    """As a client of its own, which is gone when the chat has heard it."""
+    payload = json.dumps({"msg": text}).encode()
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as conn:
+        conn.sendall(b"GET /socket HTTP/1.1\r\n\r\n")
+        conn.sendall(b"\x81\xfe" + len(payload).to_bytes(2) + bytes(4) + payload)
+        conn.shutdown(socket.SHUT_WR)
+        while conn.recv(4096):
+            pass
+
+
+@pytest.mark.parametrize("early", [False, True], ids=["after the question", "before it"])
+def test_when_each_had_what_somebody_else_said(early: bool) -> None:
+    load = Fanout(0, 4, publishers=0)
+    with chat(right) as port, held(replace(load, port=port)) as holding:
+        for number in (1, 2):
+            start = time.monotonic_ns()
+            if early:
+                say(port, load.text(number))
+                holding.tell()
+            else:
+                holding.tell()
+                say(port, load.text(number))
+            holding.report()
+            came = holding.arrivals()
+            assert len(came) == 4
+            assert all(start < instant < time.monotonic_ns() for instant in came)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (Fanout(0, 1).text(2), "message 2 came, which is not under way"),
+        (Fanout(0, 1).text(1)[:-1] + "y", "message 1 came with another text"),
+        ("something else", "4 subscribers did not get a message within 0.2 s"),
+    ],
+    ids=["another message", "another text", "nothing that was expected"],
+)
+def test_what_nobody_was_to_say_is_an_error(text: str, complaint: str) -> None:
+    load = Fanout(0, 4, publishers=0, patience=0.2)
+    with chat(right) as port, held(replace(load, port=port)) as holding:
+        say(port, text)
+        with pytest.raises(FailedError, match=complaint):
+            holding.ask()
+
+
+def test_a_subscriber_that_was_left_out_is_an_error() -> None:
+    load = Fanout(0, 4, publishers=0, patience=0.2)
+    with chat(right, left_out=1) as port, held(replace(load, port=port)) as holding:
+        say(port, load.text(1))
+        with pytest.raises(FailedError, match=r"1 subscribers did not get a message within 0\.2 s"):
+            holding.ask()
