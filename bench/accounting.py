@@ -32,6 +32,16 @@ def rss_bytes(pid: int | str = "self") -> int:
     raise OSError(f"/proc/{pid}/smaps_rollup has no Rss line")
 
 
+def family(pid: int) -> list[int]:
+    """The process, its children, theirs, and so on."""
+    children = [
+        int(child)
+        for path in Path(f"/proc/{pid}/task").glob("*/children")
+        for child in path.read_text().split()
+    ]
+    return [pid, *(each for child in children for each in family(child))]
+
+
 def open_fds(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
 

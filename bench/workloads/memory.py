@@ -17,13 +17,13 @@ from bench.options import positives
 from bench.process import PeerProcess
 from bench.registry import Peer
 from bench.server import serving
+from bench.spread import IN_A_PROCESS, shares
 from bench.workload import Bench, Case, Metric, Sample, Target, Workload
 
 PATIENCE = 60.0
 PRIMING = 20
 SETTLE = 0.3
 FULL = 100_000
-IN_A_PROCESS = 18_000  # what fits under a hard limit of 20,000 fds
 TARGETS = (
     Target("", at_most=7.5),
     Target("", at_most=0.8, of="greenpump_detached"),
@@ -48,7 +48,7 @@ class Memory(Workload):
         return tasks + [self._idle(count) for count in counts]
 
     def _idle(self, count: int) -> Case:
-        processes = -(-count // IN_A_PROCESS)
+        processes = len(shares(count))
         over = f" over {processes} processes" if processes > 1 else ""
         return Case(
             f"an idle connection (of {count:,}{over})",
@@ -63,13 +63,13 @@ class Memory(Workload):
             with PeerProcess(peer, case.params, bench.server_cpu) as process:
                 grown: float = process.result(PATIENCE)["grown"]
         else:
-            grown = grown_by_connections(peer, bench, count, int(case.params["processes"]))
+            grown = grown_by_connections(peer, bench, shares(count, int(case.params["processes"])))
         return {"kib": grown / 1024 / count}
 
 
-def grown_by_connections(peer: Peer, bench: Bench, count: int, processes: int) -> float:
+def grown_by_connections(peer: Peer, bench: Bench, connections: Sequence[int]) -> float:
     with ExitStack() as stack:
-        servers = [stack.enter_context(serving(peer, bench)) for _ in range(processes)]
+        servers = [stack.enter_context(serving(peer, bench)) for _ in connections]
         # Code and pools that the first connections bring in are no cost of the 5,000th.
         for server in servers:
             with held(Load(server.port, PRIMING, cpu=bench.load_cpu)):
@@ -77,8 +77,7 @@ def grown_by_connections(peer: Peer, bench: Bench, count: int, processes: int) -
         time.sleep(SETTLE)
         before = sum(rss_bytes(server.pid) for server in servers)
         holding = []
-        for number, server in enumerate(servers):
-            share = count * (number + 1) // processes - count * number // processes
+        for server, share in zip(servers, connections, strict=True):
             load = Load(server.port, share, cpu=bench.load_cpu)
             holding.append(stack.enter_context(held(load)))
         time.sleep(SETTLE)

@@ -12,11 +12,11 @@ from bench.load import held
 from bench.options import positives
 from bench.registry import Peer
 from bench.server import serving
+from bench.spread import IN_A_PROCESS
 from bench.workload import Bench, Case, Metric, Sample, Target, Workload
 
 PRIMING = 500
 SETTLE = 1.0
-IN_A_PROCESS = 18_000  # what fits under a hard limit of 20,000 fds
 TARGETS = (Target("", at_most=1500),)
 TRANSPORTS = {
     "websocket": ("a WebSocket", ("chat",)),

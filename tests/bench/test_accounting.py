@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 
-from bench.accounting import Stopwatch, cpu_ns, open_fds, rss_bytes
+from bench.accounting import Stopwatch, cpu_ns, family, open_fds, rss_bytes
 
 
 def test_cpu_clock_of_a_pid_is_the_process_clock() -> None:
@@ -29,6 +31,26 @@ def test_open_fds_counts_a_new_one() -> None:
         assert open_fds(os.getpid()) == before + 1
     finally:
         os.close(fd)
+
+
+def test_a_family_is_a_process_its_children_and_theirs() -> None:
+    code = """if True:
+        import subprocess, sys
+        with subprocess.Popen(["cat"]) as child:
+            print(child.pid, flush=True)
+            sys.exit(child.wait())
+        """
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as parent:
+        assert parent.stdin is not None
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        assert family(parent.pid) == [parent.pid, child]
+        assert family(child) == [child]
+        assert {parent.pid, child} < set(family(os.getpid()))
+        parent.stdin.close()
+        assert parent.wait(30) == 0
 
 
 def test_stopwatch_divides_by_the_events() -> None:

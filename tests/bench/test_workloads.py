@@ -7,13 +7,13 @@ from collections.abc import Callable
 
 import pytest
 
-from bench import interpreters, registry
+from bench import interpreters, registry, spread
 from bench.__main__ import parser
 from bench.outcome import FailedError, MissingError
 from bench.registry import Peer
 from bench.runner import chosen, pick_cores
 from bench.workload import Case, Workload
-from bench.workloads import connections, echo, memory
+from bench.workloads import connections, crowd, echo
 
 # The first test that needs Go waits for Go's library to be compiled.
 pytestmark = pytest.mark.timeout(240)
@@ -27,6 +27,7 @@ SMALL = {
         *("--messages", "200", "--warmup", "0"),
     ],
     "connections": ["--connections", "50", "--seconds", "0.1"],
+    "crowd": ["--count", "60", "--processes", "2", "--broadcasts", "2"],
     "echo": ["--connections", "5", "--messages", "200", "--warmup", "0"],
     "hubs": ["--items", "800"],
     "memory": ["--count", "200"],
@@ -118,7 +119,7 @@ def test_more_connections_than_a_process_may_have_are_spread(
     monkeypatch: pytest.MonkeyPatch, gcc: None
 ) -> None:
     workload = WORKLOADS["memory"]
-    monkeypatch.setattr(memory, "IN_A_PROCESS", 40)
+    monkeypatch.setattr(spread, "IN_A_PROCESS", 40)
     args = parser(WORKLOADS).parse_args(["memory", "--count", "100"])
     case = workload.cases(args)[-1]
     assert (case.label, case.params["processes"]) == (
@@ -127,6 +128,40 @@ def test_more_connections_than_a_process_may_have_are_spread(
     )
     (peer,) = chosen(case, ["epoll"])
     assert workload.measure(case, peer, pick_cores())["kib"] >= 0
+
+
+def test_a_crowd_that_is_more_than_one_load_generator_holds(
+    monkeypatch: pytest.MonkeyPatch, gcc: None, require: Callable[[str, object, str], None]
+) -> None:
+    workload = WORKLOADS["crowd"]
+    monkeypatch.setattr(spread, "IN_A_PROCESS", 25)
+    monkeypatch.setattr(crowd, "PRIMING", 5)
+    arguments = ["crowd", "--count", "60", "--processes", "3", "--transport", "events"]
+    (case,) = workload.cases(parser(WORKLOADS).parse_args(arguments))
+    assert case.label == "60 subscribers by events over 3 processes"
+    (peer,) = chosen(case, ["greenpump"])
+    try:
+        sample = workload.measure(case, peer, pick_cores())
+    except MissingError as error:
+        require(error.what, None, error.install)
+        raise
+    assert 0 < sample["p50_ms"] <= sample["p99_ms"] <= sample["last_ms"]
+    assert sample["ack_ms"] > 0
+
+
+def test_a_crowd_without_redis_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    workload = WORKLOADS["crowd"]
+    (case,) = small_cases(workload)
+    (peer,) = chosen(case, ["greenpump"])
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(MissingError, match="redis-server"):
+        workload.measure(case, peer, pick_cores())
+
+
+def test_a_crowd_that_its_processes_have_no_fds_for_is_refused() -> None:
+    args = parser(WORKLOADS).parse_args(["crowd", "--count", "100000", "--processes", "5"])
+    with pytest.raises(SystemExit, match="more --processes than 5"):
+        WORKLOADS["crowd"].cases(args)
 
 
 @pytest.mark.parametrize(
