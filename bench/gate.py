@@ -17,7 +17,7 @@ from typing import Self
 
 from bench.outcome import FailedError
 
-VARIABLE = "BENCH_GATE"  # c/ring_libevent.c reads it, too
+VARIABLE = "BENCH_GATE"  # c/gate.h reads it, too
 
 
 def pass_gate() -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.build import binary
+from bench.gate import Gate
 from bench.outcome import FailedError
 from bench.workload import Sample
 
@@ -57,21 +59,46 @@ class Load:
 
     def run(self) -> dict[str, Any]:
         """The generator's own report. Raises FailedError if a single echo was wrong or absent."""
-        patience = self.warmup + self.seconds + SLACK
+        (report,) = run_together([self])
+        return report
+
+
+def run_together(loads: Sequence[Load]) -> list[dict[str, Any]]:
+    """Each generator's report. They start when all have their connections open and answered."""
+    with ExitStack() as stack:
+        gate = stack.enter_context(Gate()) if len(loads) > 1 else None
+        running = [stack.enter_context(_running(load, gate)) for load in loads]
+        if gate is not None:
+            gate.open(len(loads), SLACK)
+        return [_finish(load, process) for load, process in zip(loads, running, strict=True)]
+
+
+@contextmanager
+def _running(load: Load, gate: Gate | None) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
+        load.command(),
+        env={**os.environ, **(gate.environment if gate else {})},
+        pass_fds=gate.fds if gate else (),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
         try:
-            done = subprocess.run(
-                self.command(),
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=patience,
-                stdin=subprocess.DEVNULL,
-            )
-        except subprocess.TimeoutExpired:
-            raise FailedError(f"the load was not done after {patience:g} s") from None
-        if not done.stdout:
-            raise FailedError("the load generator failed", done.stderr)
-        return checked(done.stdout, self.connections)
+            yield process
+        finally:
+            process.kill()  # one that is done doesn't mind
+
+
+def _finish(load: Load, process: subprocess.Popen[str]) -> dict[str, Any]:
+    patience = load.warmup + load.seconds + SLACK
+    try:
+        said, complaints = process.communicate(timeout=patience)
+    except subprocess.TimeoutExpired:
+        raise FailedError(f"the load was not done after {patience:g} s") from None
+    if not said:
+        raise FailedError("the load generator failed", complaints)
+    return checked(said, load.connections)
 
 
 @dataclass(frozen=True)
@@ -140,6 +167,14 @@ def checked(line: str, connections: int) -> dict[str, Any]:
             f"{report['first_error']}"
         )
     return report
+
+
+def merged(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """As one. The latencies are the longest of each kind, which those of all don't exceed."""
+    added = ("messages", "cpu_ns", "load_cpu_ns")
+    longest = ("seconds", "p50_us", "p99_us")
+    total = {key: sum(report[key] for report in reports) for key in added}
+    return total | {key: max(report[key] for report in reports) for key in longest}
 
 
 def per_message(report: dict[str, Any]) -> Sample:

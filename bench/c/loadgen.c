@@ -15,6 +15,7 @@
  * Prints one JSON line. Exit status: 0 all echoes right, 1 some were not, 2 bad usage.
  */
 #define _GNU_SOURCE
+#include "gate.h"
 #include "measure.h"
 #include <fcntl.h>
 #include <getopt.h>
@@ -433,8 +434,10 @@ int main(int argc, char **argv)
 	if (opt.hold) {
 		hold();
 	} else {
-		if (!errors)
+		if (!errors) {
+			pass_gate();
 			run();
+		}
 		report(total_messages, errors, first_error);
 	}
 	return errors ? 1 : 0;

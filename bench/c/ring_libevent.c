@@ -3,6 +3,7 @@
  * A first ring of WARMUP writes isn't measured. Prints one JSON line. Starts to measure with other
  * processes when BENCH_GATE says how (bench/gate.py). */
 #define _GNU_SOURCE
+#include "gate.h"
 #include <errno.h>
 #include <event2/event.h>
 #include <stdint.h>
@@ -59,21 +60,6 @@ static void ring(long writes)
 	while (to_read)
 		if (event_base_loop(base, EVLOOP_ONCE) != 0)
 			die("event_base_loop");
-}
-
-static void pass_gate(void)
-{
-	const char *numbers = getenv("BENCH_GATE");
-	int ready, go;
-	char byte;
-	if (!numbers)
-		return;
-	if (sscanf(numbers, "%d,%d", &ready, &go) != 2 || write(ready, "!", 1) != 1)
-		die("BENCH_GATE");
-	close(ready);
-	if (read(go, &byte, 1) != 0)
-		die("BENCH_GATE");
-	close(go);
 }
 
 static uint64_t clock_ns(clockid_t id)

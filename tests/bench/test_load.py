@@ -15,7 +15,7 @@ import pytest
 
 from bench import build
 from bench.certificate import certificate
-from bench.load import Load, held, per_message
+from bench.load import Load, held, merged, per_message, run_together
 from bench.outcome import FailedError, MissingError
 
 pytestmark = pytest.mark.usefixtures("gcc")
@@ -165,6 +165,56 @@ def test_a_held_connection_that_is_not_answered_again_is_an_error() -> None:
         pytest.raises(FailedError, match=complaint),
     ):
         holding.ask()
+
+
+# -- several generators --------------------------------------------------------------------------
+
+
+def test_together_none_starts_before_all_have_opened() -> None:
+    answered = 0
+    opened, started = threading.Event(), threading.Event()
+    early: list[bool] = []
+
+    def first(data: bytes) -> bytes:
+        nonlocal answered
+        answered += 1
+        if answered == 3:
+            opened.set()
+        elif answered == 4:
+            started.set()
+        return data
+
+    def second(data: bytes) -> bytes:
+        if not early:
+            assert opened.wait(30)
+            early.append(started.wait(0.05))
+        return data
+
+    with server(first) as port, server(second) as other:
+        reports = run_together(
+            [
+                Load(port, 3, warmup=0, seconds=30, messages=100),
+                Load(other, 1, warmup=0, seconds=30, messages=100),
+            ]
+        )
+    assert early == [False]
+    assert [report["messages"] for report in reports] == [100, 100]
+
+
+def test_together_one_that_fails_keeps_nobody_waiting() -> None:
+    with socket.socket() as reserved, server(lambda data: data) as port:
+        reserved.bind(("127.0.0.1", 0))
+        loads = [Load(port, 2, warmup=0, seconds=0.1)]
+        loads.append(Load(reserved.getsockname()[1], 3, warmup=0, seconds=0.1))
+        with pytest.raises(FailedError, match="Connection refused"):
+            run_together(loads)
+
+
+def test_reports_merge_into_one_that_none_of_them_is_worse_than() -> None:
+    one = {"messages": 10, "cpu_ns": 1, "load_cpu_ns": 5, "seconds": 2.0, "p50_us": 3, "p99_us": 9}
+    two = {"messages": 20, "cpu_ns": 2, "load_cpu_ns": 6, "seconds": 1.9, "p50_us": 4, "p99_us": 8}
+    sums = {"messages": 30, "cpu_ns": 3, "load_cpu_ns": 11}
+    assert merged([one, two]) == sums | {"seconds": 2.0, "p50_us": 4, "p99_us": 9}
 
 
 # -- storms: a connection for each message -----------------------------------------------------

@@ -108,6 +108,20 @@ def test_an_fd_that_stays_open_fails_the_peer(monkeypatch: pytest.MonkeyPatch) -
         workload.measure(case, peer, pick_cores())
 
 
+def test_connections_over_processes_are_measured_when_all_are_open(
+    monkeypatch: pytest.MonkeyPatch, gcc: None
+) -> None:
+    workload = WORKLOADS["connections"]
+    monkeypatch.setattr(spread, "IN_A_PROCESS", 20)
+    args = parser(WORKLOADS).parse_args(["connections", "--connections", "50", "--seconds", "0.1"])
+    (case,) = workload.cases(args)
+    assert case.label == "50 connections over 3 processes, 64 B"
+    (peer,) = chosen(case, ["epoll"])
+    sample = workload.measure(case, peer, pick_cores())
+    assert sample["messages"] >= 50
+    assert sample["leaked_fds"] == 0
+
+
 @pytest.mark.parametrize("option", ["--pairs", "--writes"])
 def test_a_ring_with_more_bytes_than_pairs_or_writes_is_refused(option: str) -> None:
     args = parser(WORKLOADS).parse_args(["ring", option, "50", "--active", "100"])
