@@ -278,10 +278,11 @@ class Socket(Streams, Messages, Detachable, Options):
         (EPIPE, ECONNRESET, EBADF, ...). man 2 send, MSG_DONTWAIT
         """
         # Always tried: of a socket that nobody has waited for yet, no edge would tell of new room.
+        pollable = self._pollable
         try:
-            return _send(self, data)
+            return _os_write(pollable.fd, data)
         except BlockingIOError:
-            self._pollable.filled()
+            pollable.filled()
             return 0
 
     def sendall(self, data: Any, flags: int = 0, /) -> None:
