@@ -30,7 +30,7 @@ SMALL = {
     "crowd": ["--count", "60", "--processes", "2", "--broadcasts", "2"],
     "echo": ["--connections", "5", "--messages", "200", "--warmup", "0"],
     "hubs": ["--items", "800"],
-    "memory": ["--count", "200"],
+    "memory": ["--count", "1000"],
     "pending": ["--timers", "300"],
     "sync": ["--messages", "50", "--locks", "50", "--selects", "50", "--waiters", "50"],
     "subscribers": ["--count", "50"],
