@@ -149,6 +149,9 @@ def main() -> int:
     parser.add_argument("--child", type=int, metavar="EVENTS", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child is not None:
+        from greenpump.hub import hub
+
+        hub.SLICE_NS = sys.maxsize  # a tracer slows everything down: polls are not to come sooner
         WORK[options.work](options.child, options)
         os._exit(0)  # at once: what the interpreter's end costs depends on all that is loaded
     if shutil.which("valgrind") is None:

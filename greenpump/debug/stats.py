@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..hub.local import hubs
-from ..hub.pollable import QUOTA, VACANT
+from ..hub.pollable import VACANT
 from ..hub.task import NOBODY
 from .look import detached_of, steady
 
@@ -111,7 +111,7 @@ def _of(hub: Hub) -> HubStats:
         externals=hub.externals,
         inbox=len(hub.inbox),
         polls=hub.polls,
-        charged=hub.spent + QUOTA - hub.quota,
+        charged=hub.spent + hub.round - hub.quota,
         events=hub.events,
         sleeping=hub.sleeping,
         load=hub.load(),

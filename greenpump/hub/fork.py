@@ -31,7 +31,7 @@ from . import task as task_module
 from .hub import Hub
 from .interrupt import install
 from .local import fleet, hub_or_none, hubs
-from .pollable import QUOTA, VACANT, Pollable, RemoteSeat
+from .pollable import VACANT, Pollable, RemoteSeat
 from .task import Task
 
 _ENDLESS: Final = 1 << 30
@@ -45,7 +45,7 @@ def before() -> None:
     hub = hub_or_none()
     _others[get_ident()] = [other for other in list(hubs) if other is not hub]
     if hub is not None:
-        hub.spent += QUOTA - hub.quota
+        hub.spent += hub.round - hub.quota
         hub.quota = _ENDLESS
 
 
@@ -54,7 +54,7 @@ def in_parent() -> None:
     _others.pop(get_ident(), None)
     hub = hub_or_none()
     if hub is not None:
-        hub.quota = QUOTA
+        hub.quota = hub.round
 
 
 def in_child() -> None:
@@ -74,7 +74,7 @@ def in_child() -> None:
             other.interrupts.uninstall()
     if hub is not None:
         rebuild(hub)
-        hub.quota = QUOTA
+        hub.quota = hub.round
     for other in others:
         other.sleeping = False  # nobody is to write to its eventfd
         other.release()

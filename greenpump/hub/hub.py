@@ -20,7 +20,8 @@ Laws (each has a test in tests/hub/test_laws.py)
 7.  Always-ready tasks starve nobody. What can refill the run queue without the kernel (a yield, a
     wake, a spawn that a worker takes at once) or avoid parking (an immediate send) is charged to
     ``quota``; when that is spent the kernel is polled, without blocking. Waits for fds are not
-    charged: a batch of events is used up by running it.
+    charged: a batch of events is used up by running it. Where what is charged takes long, less of
+    it goes between two polls, so that they are about ``SLICE_NS`` apart.
 8.  Asleep for ever is an error: Deadlock in the main task (``deadlock.py``).
 9.  Park resumes the greenlet that parked, also one the user made inside a task.
 10. Finalisers and signal handlers may run between any two lines here. While hub code runs
@@ -69,6 +70,8 @@ if TYPE_CHECKING:
 EVENTS_A_POLL = 256
 PATIENCE_MS = 50
 """How long a first sleep lasts before the hub asks itself whether it is deadlocked."""
+SLICE_NS = 10_000_000
+"""About how long the kernel is not looked at while tasks compute and yield (as Go's sysmon)."""
 MAX_IDLE_WORKERS = 1000
 """An idle worker keeps about 6 KB; beyond this many a finished one dies."""
 
@@ -111,6 +114,7 @@ class Hub:
         "ready",
         "root",
         "root_task",
+        "round",
         "sleeping",
         "spent",
         "stealable",
@@ -136,7 +140,7 @@ class Hub:
         self.stealable: deque[Task[Any]] = deque()
         self.crowded: list[Pollable] = []
         self.sleeping = False
-        self.quota = QUOTA
+        self.quota = self.round = QUOTA
         self.polls = self.events = self.spent = 0
         self.externals = 0
         self.fleet: list[Hub] = []  # the shared list, once this hub is one of it
@@ -322,9 +326,10 @@ class Hub:
 
     def poll_now(self) -> None:
         """Look at the kernel and the inbox without blocking (law 7)."""
-        self.spent += QUOTA - self.quota
-        self.quota = QUOTA
-        self.now = self.timers.clock()
+        before, self.now = self.now, self.timers.clock()
+        quota = self.next_round(self.now - before)
+        self.spent += self.round - self.quota
+        self.quota = self.round = quota
         if self.inbox:
             self.ready.append(self.root_task)
         if self.stealable:
@@ -335,6 +340,12 @@ class Hub:
             raise
         except BaseException as error:
             self.fail(error)
+
+    def next_round(self, elapsed: int) -> int:
+        """The quota until the next poll, after one that took so many nanoseconds."""
+        if elapsed > SLICE_NS:
+            return self.round * SLICE_NS // elapsed
+        return min(2 * self.round + 1, QUOTA)
 
     def refilled(self) -> None:
         """The run queue was added to, on this thread, and that is not yet all."""
@@ -363,8 +374,8 @@ class Hub:
                 return
             if self.fleet and self.take_unstarted():
                 return
-            self.spent += QUOTA - self.quota
-            self.quota = QUOTA
+            self.spent += self.round - self.quota
+            self.quota = self.round
             flat = self.epoll.poll(self.idle_ms)
             self.sleeping = False
             self.now = self.timers.clock()

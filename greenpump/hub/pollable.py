@@ -269,7 +269,7 @@ class Pollable:
         hub = this_hub()
         owner = self.hub
         if owner is not hub:
-            owner.quota = QUOTA
+            owner.quota = owner.round
         if hub.current is not NOBODY:
             hub.yield_now()
 
@@ -417,7 +417,7 @@ class _NoHub:
 
     current = NOBODY
     closed = True
-    quota = QUOTA  # what sockets that never had to wait use up together
+    quota = round = QUOTA  # what sockets that never had to wait use up together
 
 
 NO_HUB: Any = _NoHub()

@@ -279,6 +279,7 @@ class Socket(Streams, Messages, Detachable, Options):
         """
         # Always tried: of a socket that nobody has waited for yet, no edge would tell of new room.
         pollable = self._pollable
+        pollable.hub.quota -= 1  # it doesn't let others run, but a yield among many is to poll
         try:
             return _os_write(pollable.fd, data)
         except BlockingIOError:

@@ -157,6 +157,9 @@ class _SeededHub(Hub):
         super().chores()
         _schedules[self]._draw()
 
+    def next_round(self, elapsed: int) -> int:
+        return QUOTA  # a replay takes another time
+
     def idle(self) -> None:
         super().idle()
         if self.ready:
@@ -186,7 +189,7 @@ def seeded(seed: int | None = None) -> Iterator[Schedule]:
     before = random.getstate(), select.chance.getstate()
     random.seed(f"{seed} random")
     select.chance.seed(f"{seed} select")
-    hub.quota = QUOTA  # where select yields depends on it
+    hub.quota = hub.round = QUOTA  # where select yields depends on it
     hub.__class__ = _SeededHub
     hub.ready.appendleft(hub.root_task)
     try:

@@ -14,7 +14,7 @@ import pytest
 from greenlet import getcurrent, greenlet
 
 import greenpump as gp
-from greenpump.hub.hub import Hub
+from greenpump.hub.hub import SLICE_NS, Hub
 from greenpump.hub.local import this_hub
 from greenpump.hub.pollable import QUOTA, READ, WRITE, Pollable
 from greenpump.hub.task import NOBODY, Task
@@ -666,6 +666,28 @@ def test_law_7_yielders_do_not_starve_the_inbox(hub: Hub, yielders: list[int]) -
     while not seen:
         gp.yield_now()
     assert seen[0] - before <= 2 * QUOTA
+
+
+def test_law_7_the_longer_yielders_compute_the_sooner_the_kernel_is_polled(hub: Hub) -> None:
+    def polls_in(yields: int, nanoseconds: int) -> int:
+        before = hub.polls
+        for _ in range(yields):
+            now[0] += nanoseconds
+            gp.yield_now()
+        return hub.polls - before
+
+    now = [hub.timers.clock()]
+    clock = hub.timers.clock
+    hub.timers.use_clock(lambda: now[0], alarm=False)
+    try:
+        assert polls_in(50 * QUOTA, 0) in (49, 50)  # short ones pay for a poll in 61
+        polls_in(QUOTA, SLICE_NS // 2)  # the first that take long are a surprise
+        assert 25 <= polls_in(100, SLICE_NS // 2) <= 100  # two to four of them, 10 to 20 ms
+        assert polls_in(100, 3 * SLICE_NS) >= 99
+        polls_in(2 * QUOTA, 0)
+        assert polls_in(50 * QUOTA, 0) in (49, 50)
+    finally:
+        hub.timers.use_clock(clock, alarm=True)
 
 
 def test_law_7_tasks_that_spawn_and_end_do_not_starve_a_timer(hub: Hub) -> None:

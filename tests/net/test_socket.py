@@ -161,6 +161,22 @@ def test_what_fits_is_sent_and_nobody_else_runs_meanwhile(timeout: float | None)
         assert b.recv(10) == b"again"
 
 
+def test_tries_are_charged_so_that_who_serves_many_and_yields_now_and_then_starves_nobody() -> None:
+    hub = this_hub()
+    a, b = socketpair()
+    with a, b:
+        reader = spawn(a.recv, 10)  # from now on a is this hub's
+        yield_now()
+        before = hub.polls
+        for _ in range(QUOTA + 1):
+            a.try_send(b"x")
+        assert hub.polls == before
+        yield_now()
+        assert hub.polls == before + 1
+        b.send(b"end")
+        assert reader.result() == b"end"
+
+
 def test_who_waits_to_send_after_a_try_in_vain_is_woken() -> None:
     a, b = socketpair()
     with a, b:

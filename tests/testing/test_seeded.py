@@ -17,9 +17,9 @@ from itertools import groupby
 import pytest
 
 import greenpump as gp
-from greenpump.hub.hub import Hub
+from greenpump.hub.hub import SLICE_NS, Hub
 from greenpump.hub.local import hub_or_none, this_hub
-from greenpump.hub.pollable import Pollable
+from greenpump.hub.pollable import QUOTA, Pollable
 from greenpump.sync import select as select_module
 from greenpump.testing import preemption_point, seeded, virtual_clock, wait_all_parked
 
@@ -175,6 +175,27 @@ def test_everything_is_as_before_afterwards_also_after_an_error() -> None:
     for task in tasks:
         task.join()
     assert order == list(range(50)), "first in, first out again"
+
+
+def test_how_long_tasks_compute_changes_nothing() -> None:
+    def polls() -> int:
+        before = hub.polls
+        for _ in range(10 * QUOTA):
+            now[0] += SLICE_NS
+            gp.yield_now()
+        return hub.polls - before
+
+    hub = this_hub()
+    clock = hub.timers.clock
+    now = [clock()]
+    hub.timers.use_clock(lambda: now[0], alarm=False)
+    try:
+        unseeded = polls()
+        with seeded(1):
+            assert polls() <= 11
+        assert unseeded > 11  # else this test would show nothing
+    finally:
+        hub.timers.use_clock(clock, alarm=True)
 
 
 def test_what_was_ready_before_and_what_is_left_runs() -> None:
