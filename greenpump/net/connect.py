@@ -36,7 +36,7 @@ from ..hub.task import Task
 from ..hub.timers import FAR
 from ..hub.wait import wake
 from .dns import Address, resolve
-from .naming import show
+from .naming import show, unix_path
 from .socket import Socket
 
 if TYPE_CHECKING:
@@ -76,6 +76,19 @@ def connect(
     tls: ssl.SSLContext | Literal[True],
     server_hostname: str | None = None,
 ) -> SSLSocket: ...
+
+
+@overload
+def connect(
+    addr: Any,
+    timeout: float | None = None,
+    *,
+    source: Any = None,
+    family: int = 0,
+    nodelay: bool = True,
+    tls: ssl.SSLContext | bool | None,
+    server_hostname: str | None = None,
+) -> Socket: ...
 
 
 def connect(
@@ -154,7 +167,7 @@ def _default_context() -> ssl.SSLContext:
 def _connect_plain(addr: Any, race: _Race, source: Any, family: int, nodelay: bool) -> Socket:
     """Over TCP or a unix socket, without a time limit of its own."""
     if isinstance(addr, (str, bytes, os.PathLike)):
-        return _attempt(_stdlib.AF_UNIX, 0, os.fspath(addr), source, False)
+        return _attempt(_stdlib.AF_UNIX, 0, unix_path(addr), source, False)
     if not isinstance(addr, tuple) or len(addr) not in (2, 4):
         raise TypeError(
             "connect needs (host, port), or the path of a unix socket as str or bytes, "

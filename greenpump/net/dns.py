@@ -91,9 +91,10 @@ def resolve(
     the look-up of the same name that is already under way. Answers are remembered for 10 seconds,
     "no such name" for one (``flush_cache`` forgets them).
 
-    Raises socket.gaierror that names the host, UnicodeError when it is no possible name,
-    OverflowError for a port beyond 65535 (which the stdlib would truncate), Cancelled. A scope's
-    deadline limits it; the abandoned look-up may go on in its thread. Source: man 3 getaddrinfo.
+    Raises socket.gaierror that names the host (or the service), UnicodeError when it is no possible
+    name, OverflowError for a port beyond 65535 (which the stdlib would truncate), Cancelled. A
+    scope's deadline limits it; the abandoned look-up may go on in its thread. Source: man 3
+    getaddrinfo.
     """
     number = _port_number(port)
     if number is not None:
@@ -107,12 +108,12 @@ def resolve(
             if final or not (
                 isinstance(error, _stdlib.gaierror) and error.errno == _stdlib.EAI_NONAME
             ):
-                raise _naming(host, error) from None
+                raise _naming(host, port, error) from None
     # The port has no influence on what the resolver is asked, unless it is a service's name.
     service = port if number is None or port is None else 0
     answer = _look_up((host, service, int(family), int(type), int(proto), int(flags)))
     if isinstance(answer, BaseException):
-        raise _naming(host, answer) from None
+        raise _naming(host, port, answer) from None
     if number is None:
         return list(answer)
     return [(*entry[:4], (entry[4][0], number, *entry[4][2:])) for entry in answer]
@@ -254,10 +255,13 @@ def _port_number(port: int | str | bytes | None) -> int | None:
     return port
 
 
-def _naming(host: str | bytes | None, error: BaseException) -> BaseException:
-    """A copy of ``error`` that says which host it is about: several tasks may raise it at once."""
+def _naming(
+    host: str | bytes | None, port: int | str | bytes | None, error: BaseException
+) -> BaseException:
+    """A copy of ``error`` that says which name it is about: several tasks may raise it at once."""
     if isinstance(error, _stdlib.gaierror):
-        return type(error)(error.errno, f"{error.strerror}: {host!r}")
+        name = port if error.errno == _stdlib.EAI_SERVICE else host
+        return type(error)(error.errno, f"{error.strerror}: {name!r}")
     notes = getattr(error, "__notes__", ())
     error = copy.copy(error)
     error.__notes__ = [*notes]  # the copy has the same list

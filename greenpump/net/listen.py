@@ -15,7 +15,7 @@ import stat
 from typing import Any
 
 from .dns import resolve
-from .naming import show
+from .naming import show, unix_path
 from .socket import Socket
 
 __all__ = ["listen", "raise_nofile_limit", "socketpair"]
@@ -55,11 +55,12 @@ def listen(
     file nobody listens on any more is replaced; any other file is not.
 
     Raises OSError that names the address and what to do (EADDRINUSE, EACCES, EADDRNOTAVAIL, ...),
-    socket.gaierror when there is no such name, OverflowError, TypeError. man 2 listen, 7 tcp,
-    7 ipv6, 7 unix; the choice among a name's addresses is Go's net.Listen.
+    socket.gaierror when there is no such name, OverflowError, TypeError; ValueError for
+    "host:port" in one string. man 2 listen, 7 tcp, 7 ipv6, 7 unix; the choice among a name's
+    addresses is Go's net.Listen.
     """
     if isinstance(addr, (str, bytes, os.PathLike)):
-        return _listen_unix(os.fspath(addr), mode, backlog)
+        return _listen_unix(unix_path(addr), mode, backlog)
     if not isinstance(addr, tuple) or len(addr) not in (2, 4):
         raise TypeError(
             f"listen needs (host, port), or the path of a unix socket as str or bytes, not {addr!r}"

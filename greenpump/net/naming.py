@@ -1,11 +1,30 @@
-"""Addresses as people read them, in errors, logs and wait reasons."""
+"""Addresses as people write them, and read them in errors, logs and wait reasons."""
 
 from __future__ import annotations
 
 import os
-from typing import Any
+import re
+from typing import Any, Final
 
-__all__ = ["show"]
+__all__ = ["show", "unix_path"]
+
+_HOST_AND_PORT: Final = re.compile(r"([^/\0]*):(\d+)")
+
+
+def unix_path(addr: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> str | bytes:
+    """The path of a unix socket, for those who take ``(host, port)``, too. Doesn't park.
+
+    Raises ValueError for what has the form host:port: elsewhere that means TCP (gevent's servers,
+    Go's net.Listen), and here it would quietly make a file of that name.
+    """
+    path = os.fspath(addr)
+    if isinstance(addr, (str, bytes)) and (found := _HOST_AND_PORT.fullmatch(os.fsdecode(path))):
+        host, port = found.groups()
+        raise ValueError(
+            f"{addr!r} is the path of a unix socket: for TCP say ({host.strip('[]')!r}, {port}), "
+            f"for that path './{host}:{port}'"
+        )
+    return path
 
 
 def show(address: Any) -> str:

@@ -113,6 +113,11 @@ def test_what_is_no_address_is_refused(addr: Any) -> None:
         connect(addr)
 
 
+def test_host_and_port_in_one_string_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"for TCP say \('localhost', 80\)"):
+        connect("localhost:80")
+
+
 def test_nodelay_is_on_unless_refused(listener: socket.socket) -> None:
     with connect(listener.getsockname()) as conn:
         assert conn.nodelay

@@ -124,6 +124,13 @@ def test_it_refuses_as_the_stdlib(args: tuple[Any, ...]) -> None:
         assert found.value.errno == wanted.value.errno  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "some.example"])
+def test_an_unknown_service_is_named(resolver: Resolver, host: str) -> None:
+    resolver.answer = socket.gaierror(socket.EAI_SERVICE, "Servname not supported")
+    with pytest.raises(socket.gaierror, match=r"Servname not supported.*: 'no-such-service'"):
+        gp.resolve(host, "no-such-service")
+
+
 def test_an_error_names_the_host(resolver: Resolver) -> None:
     resolver.answer = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
     with pytest.raises(socket.gaierror, match=r"Name or service not known: 'no.such.example'"):

@@ -181,6 +181,15 @@ def test_what_is_no_address_is_refused(addr: Any) -> None:
         listen(addr)
 
 
+def test_host_and_port_in_one_string_make_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"for TCP say \('127\.0\.0\.1', 8000\)"):
+        listen("127.0.0.1:8000")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_port_out_of_range_is_refused() -> None:
     for host in ("127.0.0.1", ""):
         with pytest.raises(OverflowError, match="port must be 0-65535"):
