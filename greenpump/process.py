@@ -30,7 +30,15 @@ import signal
 import subprocess
 from collections.abc import Callable
 from contextlib import ExitStack
-from subprocess import PIPE, CalledProcessError, CompletedProcess, TimeoutExpired
+from subprocess import (
+    DEVNULL,
+    PIPE,
+    STDOUT,
+    CalledProcessError,
+    CompletedProcess,
+    SubprocessError,
+    TimeoutExpired,
+)
 from threading import Lock
 from types import TracebackType
 from typing import Any, Final
@@ -48,7 +56,18 @@ from .hub.spawning import spawn
 from .hub.timers import FAR
 from .sys.pidfd import Pidfd
 
-__all__ = ["Popen", "run"]
+# The stdlib's own, so that ``subprocess`` need not be imported beside this.
+__all__ = [
+    "DEVNULL",
+    "PIPE",
+    "STDOUT",
+    "CalledProcessError",
+    "CompletedProcess",
+    "Popen",
+    "SubprocessError",
+    "TimeoutExpired",
+    "run",
+]
 
 GRACE: Final = 5.0
 """Seconds between SIGTERM and SIGKILL for the child of a block that was cancelled."""

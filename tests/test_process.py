@@ -501,3 +501,11 @@ def test_a_thousand_leave_nothing() -> None:
     for _ in range(200):
         run(["true"], capture_output=True)
     assert sum(pollable.generation >= 0 for pollable in hub.table) == registered
+
+
+def test_the_names_of_the_stdlib_are_here_too() -> None:
+    names = [name for name in gp.process.__all__ if name not in ("Popen", "run")]
+    assert [getattr(gp.process, name) for name in names] == [
+        getattr(subprocess, name) for name in names
+    ]
+    assert {"PIPE", "STDOUT", "DEVNULL", "TimeoutExpired", "CalledProcessError"} <= set(names)
