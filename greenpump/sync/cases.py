@@ -295,7 +295,7 @@ class _Receiving(Case):
     def __init__(self, channel: Channel[Any]) -> None:
         self.channel: Channel[Any] = channel
         self.takes = True
-        self.line: OrderedDict[Any, Any] = channel._receivers
+        _, _, _, self.line, _ = channel._parts or channel.first_used()
 
     def proceed(self) -> tuple[Any, Task[Any] | None]:
         value, sender = self.channel._get()
@@ -314,7 +314,7 @@ class _Sending(Case):
     def __init__(self, channel: Channel[T], message: T) -> None:
         self.channel: Channel[Any] = channel
         self.takes = False
-        self.line: OrderedDict[Any, Any] = channel._senders
+        _, _, _, _, self.line = channel._parts or channel.first_used()
         self.message = message
 
     def proceed(self) -> tuple[Any, Task[Any] | None]:

@@ -22,6 +22,11 @@ Invariants
    ``recv`` makes room first and looks at the line afterwards: one of the two sees the other, and
    lets the senders in (``_let_in``). Without the GIL only fences would keep that order.
 
+Without the GIL a channel gets its parts at its first use: each reference to an object of another
+thread's is an atomic step there, a channel is most often made by one thread and used by others, and
+those steps were a third of a message's time. So whoever uses it first owns the parts, and ``send``
+and ``recv`` read them all at once, as locals.
+
 What is done most often stands written out in ``send`` and ``recv`` (``this_hub`` and ``prepare``,
 ``_put`` and ``_get`` for a task that waits, ``hub.wait`` without a scope): a third of the time of a
 message was calls. When a park unwinds no function of Python's is called either: near the recursion
@@ -43,9 +48,10 @@ minutes); sending without the latch, too (a token for each free place of the buf
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from collections.abc import Callable
 from enum import Enum
 from operator import index
-from typing import Any, Final, Generic, Literal, Protocol, Self, TypeVar, overload
+from typing import Any, Final, Generic, Literal, Protocol, Self, TypeAlias, TypeVar, overload
 
 from greenlet import getcurrent
 
@@ -55,7 +61,7 @@ from ..hub.pollable import QUOTA
 from ..hub.task import FREE_THREADED, NOBODY, Task
 from ..hub.timers import FAR
 from ..hub.wait import wake
-from .latch import enters_latch, held_up, latched, new_latch
+from .latch import enters_latch, held_up, latched, new_latch, of_this_thread
 from .waiters import wake_all
 
 T = TypeVar("T")
@@ -83,6 +89,15 @@ class Party(Protocol):
         """
 
 
+UNUSED: Final[Any] = ()
+"""In place of a collection, until the channel is first used."""
+Receivers: TypeAlias = OrderedDict[Task[Any] | Party, None]
+Senders: TypeAlias = OrderedDict[Task[Any] | Party, Any]
+"""With their messages."""
+Parts: TypeAlias = tuple[Callable[[], object], Callable[[], object], Any, Receivers, Senders]
+"""What enters its latch and leaves it, its buffer (a deque, or what a queue has), who waits."""
+
+
 class Channel(Generic[T]):
     """A queue of at most ``capacity`` messages; without capacity sender and receiver meet.
 
@@ -101,6 +116,7 @@ class Channel(Generic[T]):
         "_closed",
         "_handed",
         "_latch",
+        "_parts",
         "_quick",
         "_quota",
         "_receivers",
@@ -113,13 +129,17 @@ class Channel(Generic[T]):
             raise ValueError(f"a channel's capacity must not be negative: {capacity}")
         self._capacity = capacity
         self._latch = new_latch()
+        self._parts: Parts | None = None
         self._closed = False
-        self._buffer: deque[T] = deque()
-        self._receivers: OrderedDict[Task[Any] | Party, None] = OrderedDict()
-        self._senders: OrderedDict[Task[Any] | Party, Any] = OrderedDict()  # and their messages
-        self._handed: dict[Task[Any], Any] = {}  # to receivers that have not yet resumed
+        # These are made with the parts.
+        self._buffer: deque[T] = UNUSED
+        self._receivers: Receivers = UNUSED
+        self._senders: Senders = UNUSED
+        self._handed: dict[Task[Any], Any] = UNUSED  # to receivers that have not yet resumed
         self._quota = QUOTA
         self._quick = not FREE_THREADED  # invariant 6
+        if not FREE_THREADED:
+            self._furnish()
 
     @enters_latch
     def send(self, value: T) -> None:
@@ -130,7 +150,7 @@ class Channel(Generic[T]):
         """
         if self._quota < 0:
             self._charge()
-        enter, leave = self._latch
+        enter, leave, buffer, receivers, senders = self._parts or self.first_used()
         while True:
             receiver: Any = None
             try:
@@ -138,17 +158,17 @@ class Channel(Generic[T]):
             except BaseException as error:
                 held_up(self._latch, error)
             try:
-                if self._receivers:
-                    receiver, _ = self._receivers.popitem(False)
+                if receivers:
+                    receiver, _ = receivers.popitem(False)
                     if type(receiver) is Task:
                         self._handed[receiver] = value
-                    elif (receiver := receiver.take(self._receivers, value)) is None:
+                    elif (receiver := receiver.take(receivers, value)) is None:
                         continue
                 elif self._closed:
                     raise ChannelClosed(f"nothing can be sent on {self!r}")
-                elif len(self._buffer) < self._capacity and not self._senders:
+                elif len(buffer) < self._capacity and not senders:
                     self._quota -= 1
-                    self._buffer.append(value)
+                    buffer.append(value)
                     return
                 else:
                     try:
@@ -161,14 +181,14 @@ class Channel(Generic[T]):
                         hub = this_hub()
                         task = hub.prepare()
                     task.wait = self
-                    self._senders[task] = value
+                    senders[task] = value
             finally:
                 leave()
             if receiver is not None:
                 wake(receiver)
                 return
             try:
-                if self._capacity and len(self._buffer) < self._capacity:
+                if self._capacity and len(buffer) < self._capacity:
                     self._let_in()
                 if task.scope is not None:
                     sent = hub.wait(task, self)
@@ -181,7 +201,7 @@ class Channel(Generic[T]):
                 except BaseException as error:
                     held_up(self._latch, error)
                 try:
-                    self._senders.pop(task, None)
+                    senders.pop(task, None)
                 finally:
                     leave()
                 self._handed.pop(task, None)
@@ -201,18 +221,18 @@ class Channel(Generic[T]):
         """
         if self._quota < 0:
             self._charge()
+        enter, leave, buffer, receivers, senders = self._parts or self.first_used()
         value: Any
-        if self._buffer and self._quick and not self._senders:
+        if buffer and self._quick and not senders:
             try:
-                value = self._buffer.popleft()
+                value = buffer.popleft()
             except IndexError:
                 pass  # another thread was quicker
             else:
                 self._quota -= 1
-                if self._senders:
+                if senders:
                     self._let_in()
                 return value  # type: ignore[no-any-return]
-        enter, leave = self._latch
         while True:
             task: Any = None
             sender: Any = None
@@ -221,22 +241,22 @@ class Channel(Generic[T]):
             except BaseException as error:
                 held_up(self._latch, error)
             try:
-                if self._senders:
+                if senders:
                     if self._capacity:
                         value, sender = self._get()
                     else:
                         # Without a buffer it is the first sender's; most often that is a task.
-                        sender, value = self._senders.popitem(False)
+                        sender, value = senders.popitem(False)
                         if type(sender) is not Task:
-                            sender = sender.take(self._senders, None)
+                            sender = sender.take(senders, None)
                             if sender is None:
                                 continue
-                elif self._buffer or self._closed:
+                elif buffer or self._closed:
                     self._quota -= 1
-                    if self._quick or not self._buffer:
+                    if self._quick or not buffer:
                         value, _ = self._get()
                     else:
-                        return self._buffer.popleft()
+                        return buffer.popleft()  # type: ignore[no-any-return]
                 else:
                     try:
                         me = getcurrent()
@@ -248,7 +268,7 @@ class Channel(Generic[T]):
                         hub = this_hub()
                         task = hub.prepare()
                     task.wait = self
-                    self._receivers[task] = None
+                    receivers[task] = None
             finally:
                 leave()
             if task is not None:
@@ -265,7 +285,7 @@ class Channel(Generic[T]):
                     except BaseException as error:
                         held_up(self._latch, error)
                     try:
-                        self._receivers.pop(task, None)
+                        receivers.pop(task, None)
                     finally:
                         leave()
                     self._handed.pop(task, None)
@@ -285,6 +305,8 @@ class Channel(Generic[T]):
 
         Raises ChannelClosed when the channel is closed.
         """
+        if self._parts is None:
+            self.first_used()
         receiver = latched(self._latch, self._put, value)
         if receiver is NOTHING:
             return False
@@ -301,6 +323,8 @@ class Channel(Generic[T]):
 
         Raises ChannelClosed when the channel is closed and no message is left.
         """
+        if self._parts is None:
+            self.first_used()
         value, sender = latched(self._latch, self._get)
         if sender is not None:
             wake(sender)
@@ -314,6 +338,8 @@ class Channel(Generic[T]):
         Tasks that wait to send get ChannelClosed; their messages were not sent. Raises
         ChannelClosed when it is closed already.
         """
+        if self._parts is None:
+            self.first_used()
         wake_all(latched(self._latch, self._end))
 
     @property
@@ -350,7 +376,23 @@ class Channel(Generic[T]):
                 state += f", {len(waiters)} waiting to {verb}"
         return f"<Channel at {id(self):#x}: {state}{', closed' if self._closed else ''}>"
 
+    def first_used(self) -> Parts:
+        """Its parts, made if need be; for ``send`` and ``recv``, and who makes a case."""
+        return latched(self._latch, self._furnish)
+
     # -- inside the latch; select's way in ---------------------------------------------------------
+
+    def _furnish(self) -> Parts:
+        parts = self._parts
+        if parts is None:
+            self._buffer = deque()
+            self._receivers = OrderedDict()
+            self._senders = OrderedDict()
+            self._handed = {}
+            enter, leave = of_this_thread(self._latch)
+            parts = enter, leave, self._buffer, self._receivers, self._senders
+            self._parts = parts
+        return parts
 
     def _put(self, value: T) -> Task[Any] | Literal[Mark.NOTHING] | None:
         """Pass ``value`` on; NOTHING if that needs waiting, else the task to wake or None."""

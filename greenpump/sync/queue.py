@@ -43,9 +43,9 @@ from ..hub.local import this_hub
 from ..hub.scope import move_on_after
 from ..hub.task import Task
 from ..hub.wait import wake
-from .channel import ENDED, NOTHING, Channel
+from .channel import ENDED, NOTHING, Channel, Parts
 from .event import Event
-from .latch import enters_latch, held_up, latched, own_latch
+from .latch import enters_latch, held_up, latched, of_this_thread, own_latch
 
 if sys.version_info >= (3, 13):
     from queue import ShutDown
@@ -108,14 +108,17 @@ class _Line(Channel[T]):
 
     __slots__ = ("_kind", "refused")
     _buffer: Any
+    _parts: Parts
 
     def __init__(self, kind: str, capacity: int, buffer: _Buffer) -> None:
         super().__init__(capacity)
         self._kind = kind
-        self._buffer = buffer
         if type(buffer) is _Heap:
             self._latch = own_latch()  # inside which items are compared, by code of the user's
             self._quick = False
+        _, _, _, receivers, senders = self.first_used()
+        self._buffer = buffer
+        self._parts = *of_this_thread(self._latch), buffer, receivers, senders
         self.refused: dict[Task[Any], BaseException] = {}
 
     def _get(self) -> tuple[Any, Task[Any] | None]:
@@ -199,20 +202,15 @@ class Queue(Generic[T]):
                 line._charge()
             if timeout is not None:
                 _check(timeout)
-        enter, leave = line._latch
+        enter, leave, buffer, receivers, senders = line._parts
         try:
             enter()
         except BaseException as error:
             held_up(line._latch, error)
         try:
             # By far the most frequent; as ``Channel.send``, and counted inside the same latch.
-            if (
-                len(line._buffer) < line._capacity
-                and not line._receivers
-                and not line._senders
-                and not line._closed
-            ):
-                line._buffer.append(item)
+            if len(buffer) < line._capacity and not receivers and not senders and not line._closed:
+                buffer.append(item)
                 self._unfinished += 1
                 return
         finally:

@@ -8,6 +8,7 @@ import threading
 import weakref
 from collections import Counter, deque
 from collections.abc import Callable
+from functools import partial
 from itertools import chain
 from typing import Any, TypeVar
 
@@ -27,6 +28,7 @@ from greenpump.testing import virtual_clock, wait_all_parked
 
 NEVER = object()
 T = TypeVar("T")
+D = TypeVar("D", bound=deque[int])
 
 
 def waiting(channel: Channel[Any]) -> int:
@@ -719,6 +721,59 @@ def test_a_thread_that_ends_with_parked_tasks_leaves_no_waiter() -> None:
     assert waiting(channel) == 0
 
 
+# -- its parts, made at the first use ------------------------------------------------------------
+
+
+def test_one_that_was_never_used_answers_all_the_same() -> None:
+    channel = Channel[int](3)
+    assert (len(channel), channel.capacity, channel.closed) == (0, 3, False)
+    assert repr(channel).endswith(": 0 of 3 messages>")
+    assert (channel._parts is None) is FREE_THREADED
+    uses: list[Callable[[Channel[int]], object]] = [
+        lambda each: each.send(1),
+        lambda each: each.try_send(1),
+        lambda each: each.try_recv(),
+        lambda each: each.close(),
+        lambda each: gp.select(gp.receiving(each), timeout=0),
+        lambda each: gp.select(gp.sending(each, 1), timeout=0),
+    ]
+    for use in uses:
+        each = Channel[int](3)
+        use(each)
+        assert each._parts is not None
+        enter, leave, buffer, receivers, senders = each._parts
+        assert (enter, leave) == each._latch
+        assert buffer is each._buffer
+        assert receivers is each._receivers
+        assert senders is each._senders
+
+
+def test_two_threads_that_use_one_first_at_once_find_the_same_parts() -> None:
+    for _ in range(200):
+        channel = Channel[int](2)
+        start = threading.Barrier(2)
+        found: list[Any] = []
+
+        def use(channel: Channel[int], start: threading.Barrier, found: list[Any]) -> None:
+            start.wait()
+            found.append(channel.first_used())
+            channel.send(1)
+
+        threads = [in_thread(partial(use, channel, start, found)) for _ in range(2)]
+        for thread in threads:
+            thread.join()
+        assert found[0] is found[1]
+        assert len(channel) == 2
+
+
+def keep_in(channel: gp.Channel[int], buffer: D) -> D:
+    """Have a channel keep its messages in ``buffer``."""
+    enter, leave, _, receivers, senders = channel.first_used()
+    channel._buffer = buffer
+    channel._parts = enter, leave, buffer, receivers, senders
+    return buffer
+
+
 def test_len_is_never_more_than_the_capacity_whoever_looks() -> None:
     class Buffer(deque[int]):
         longest = 0
@@ -728,7 +783,7 @@ def test_len_is_never_more_than_the_capacity_whoever_looks() -> None:
             Buffer.longest = max(Buffer.longest, len(self))
 
     channel: gp.Channel[int] = gp.Channel(2)
-    channel._buffer = Buffer()
+    keep_in(channel, Buffer())
     with gp.Group() as group:
         for number in range(6):
             group.spawn(channel.send, number)
@@ -755,7 +810,7 @@ class Raced(deque[int]):
 def test_a_sender_sees_the_room_that_was_made_before_it_stood_in_line() -> None:
     channel = Channel[int](1)
     channel.send(1)
-    channel._buffer = raced = Raced(channel._buffer)
+    raced = keep_in(channel, Raced(channel._buffer))
     channel.send(2)
     assert raced.took == 1
     assert channel.recv() == 2
@@ -765,7 +820,7 @@ def test_a_sender_sees_the_room_that_was_made_before_it_stood_in_line() -> None:
 def test_a_sending_select_sees_the_room_that_was_made_before_it_stood_in_line() -> None:
     channel = Channel[int](1)
     channel.send(1)
-    channel._buffer = raced = Raced(channel._buffer)
+    raced = keep_in(channel, Raced(channel._buffer))
     assert gp.select(gp.receiving(Channel()), gp.sending(channel, 2)) == (1, None)
     assert raced.took == 1
     assert channel.recv() == 2
@@ -802,9 +857,9 @@ def test_recv_lets_in_a_sender_that_stood_in_line_while_it_made_room() -> None:
             return super().popleft()
 
     sender: list[gp.Task[None]] = []
-    channel._buffer = Joined(channel._buffer)
+    keep_in(channel, Joined(channel._buffer))
     assert channel.recv() == 1
-    channel._buffer = deque(channel._buffer)
+    keep_in(channel, deque(channel._buffer))
     assert list(channel._buffer) == [2]
     sender[0].join()
 
@@ -818,7 +873,7 @@ def test_recv_waits_when_another_thread_was_quicker() -> None:
             self.clear()
             return super().popleft()
 
-    channel._buffer = Quicker([1])
+    keep_in(channel, Quicker([1]))
     receiver = gp.spawn(channel.recv)
     wait_all_parked()
     channel.send(2)

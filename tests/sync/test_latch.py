@@ -24,6 +24,7 @@ from greenpump.sync.latch import (
     in_order,
     latched,
     new_latch,
+    of_this_thread,
     own_latch,
 )
 
@@ -74,6 +75,23 @@ def test_who_finds_it_taken_enters_when_the_other_leaves() -> None:
     leave()
     thread.join()
     assert order == ["first", "other"]
+
+
+def test_a_thread_s_own_methods_enter_and_leave_the_same_one() -> None:
+    latch = own_latch()
+    enter, leave = latch
+    enter_too, leave_too = of_this_thread(latch)
+    order: list[str] = []
+    enter_too()
+    thread = threading.Thread(target=latched, args=(latch, order.append, "other"))
+    thread.start()
+    order.append("first")
+    leave()
+    thread.join()
+    enter()
+    leave_too()
+    assert order == ["first", "other"]
+    assert latched(latch, int) == 0
 
 
 def test_several_are_entered_in_one_order_and_each_once() -> None:

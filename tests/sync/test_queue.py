@@ -160,6 +160,16 @@ def test_the_order(kind: type[Queue[Any]], order: list[int]) -> None:
 # -- waiting -------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("kind", [Queue, LifoQueue, PriorityQueue])
+def test_every_way_into_it_enters_the_same_latch(kind: type[Queue[Any]]) -> None:
+    line = kind()._line
+    enter, leave, buffer, receivers, senders = line._parts
+    assert (enter, leave) == line._latch
+    assert buffer is line._buffer
+    assert receivers is line._receivers
+    assert senders is line._senders
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_getters_are_served_in_the_order_of_coming(kind: type[Queue[Any]]) -> None:
     queue = kind()
