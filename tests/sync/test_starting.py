@@ -260,6 +260,24 @@ def test_what_was_said_before_the_cancel_came_counts() -> None:
         group.cancel()
 
 
+def test_a_cancel_that_comes_with_the_place_ends_the_child() -> None:
+    done = gp.Event()
+
+    def child(*, task_status: TaskStatus[None]) -> None:
+        forever()
+
+    with gp.Group(limit=1) as group:
+        group.spawn(done.wait)
+        starter = gp.spawn(group.start, child)
+        wait_all_parked()  # for a place
+        done.set()
+        gp.yield_now()  # the place is the starter's now, who hasn't run yet
+        starter.cancel()
+        assert starter.join(LONG)
+        assert starter.cancelled
+        assert len(group) == 0
+
+
 def test_in_a_cancelled_scope_nothing_is_started() -> None:
     ran: list[str] = []
     with gp.Group() as group, gp.move_on_after() as scope:
