@@ -12,9 +12,6 @@ import sys
 import time
 
 import greenpump as gp
-from greenpump.debug.dump import dump
-from greenpump.debug.stats import stats
-from greenpump.debug.watchdog import Hold, watchdog
 
 
 def handle(conn: gp.Socket) -> None:
@@ -29,7 +26,7 @@ def wait_for(names: dict[str, gp.Task[None]], name: str) -> None:
     names[name].join()
 
 
-def compute(seen: list[Hold]) -> None:
+def compute(seen: list[gp.Hold]) -> None:
     """Keep the hub until the watchdog has noticed: no wait in here."""
     give_up = time.monotonic() + 30
     while not seen and time.monotonic() < give_up:
@@ -43,17 +40,17 @@ def main() -> None:
     names["egg"] = gp.spawn(wait_for, names, "hen")
     names["hen"] = gp.spawn(wait_for, names, "egg")
 
-    seen: list[Hold] = []
-    with watchdog(0.02, seen.append):
+    seen: list[gp.Hold] = []
+    with gp.watchdog(0.02, seen.append):
         gp.spawn(compute, seen).join()
     print("--- the watchdog's report")
     print(*seen[:1], sep="\n")
 
     print("\n--- dump")
-    dump(sys.stdout)
+    gp.dump(sys.stdout)
 
     print("\n--- stats")
-    print(stats())
+    print(gp.stats())
 
     print("\n--- the deadlock report, once nothing is left that could wake anybody")
     client.close()

@@ -1,6 +1,6 @@
 """timeout(1) in one epoll: run a command, and stop it after some seconds or at Ctrl-C.
 
-    python -m examples.sys_floor 2.5 ping localhost
+    python -m examples.sys_floor 2.5 sleep 10
 
 The command's end is a pidfd, the time a timerfd, Ctrl-C a signalfd: three fds, one place to wait,
 no signal handler and nothing polled. It needs greenpump.sys alone.
@@ -20,12 +20,12 @@ ASKED_TO_STOP = {signal.SIGINT, signal.SIGTERM}
 def run(command: list[str], seconds: float) -> int:
     """Run *command* for *seconds* at most; return its exit status, or -N when signal N ended it."""
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, ASKED_TO_STOP)  # now they wait in the signalfd
-    child = subprocess.Popen(
-        # A blocked signal stays blocked through exec; the command wants its own Ctrl-C.
-        command,
-        preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_SETMASK, mask),
-    )
     try:
+        child = subprocess.Popen(
+            # A blocked signal stays blocked through exec; the command wants its own Ctrl-C.
+            command,
+            preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_SETMASK, mask),
+        )
         with (
             Epoll() as epoll,
             Pidfd(child.pid) as ended,
@@ -50,4 +50,10 @@ def run(command: list[str], seconds: float) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run(sys.argv[2:], float(sys.argv[1])))
+    if len(sys.argv) < 3:
+        sys.exit("usage: python -m examples.sys_floor SECONDS COMMAND [ARGUMENT ...]")
+    try:
+        sys.exit(run(sys.argv[2:], float(sys.argv[1])))
+    except FileNotFoundError as error:
+        print(error, file=sys.stderr)
+        sys.exit(127)  # as timeout(1)

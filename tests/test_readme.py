@@ -1,7 +1,8 @@
-"""README.md: every block of Python in it runs, prints what its comments promise, and leaks nothing.
+"""README.md and docs/: every block of Python in them runs and leaks nothing.
 
-Each runs in a process of its own, with warnings as errors. What a finaliser has to say (an unclosed
-socket, an error nobody took) shows on stderr, which must be empty but where the text says so.
+The README's blocks also print what their comments promise. Each runs in a process of its own, with
+warnings as errors. What a finaliser has to say (an unclosed socket, an error nobody took) shows on
+stderr, which must be empty but where the text says so.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -140,6 +142,45 @@ def test_a_block_prints_what_its_comments_promise(block: str) -> None:
         assert done.stderr.startswith(head + "ValueError: ")
     else:
         assert done.stderr == ""
+
+
+# -- docs/ ---------------------------------------------------------------------------------------
+
+
+def blocks_of(document: Path) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```$", document.read_text(), re.MULTILINE | re.DOTALL)
+
+
+DOCS = [
+    pytest.param(block, id=f"{document.name}, {number}")
+    for document in sorted((ROOT / "docs").glob("*.md"))
+    for number, block in enumerate(blocks_of(document), 1)
+]
+
+
+@pytest.mark.parametrize("block", DOCS)
+def test_a_block_of_the_docs_runs_as_it_stands(block: str) -> None:
+    done = subprocess.run(
+        python("-c", block), env=environment(), capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_tests_in_the_docs_end_as_the_docs_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("GREENPUMP_SEED", "GREENPUMP_SEEDS"):
+        monkeypatch.delenv(name, raising=False)
+    silent, office = blocks_of(ROOT / "docs/testing.md")
+    names: dict[str, Any] = {}
+    exec(silent, names)
+    names["test_a_silent_peer_is_given_up_after_30_seconds"]()
+    exec(office.replace("@races(seeds=200)\n", ""), names)
+    names["test_no_seat_is_sold_twice"]()
+    exec(office, names)
+    with pytest.raises(AssertionError, match="4 sold of 3") as caught:
+        names["test_no_seat_is_sold_twice"]()
+    notes = "\n".join(caught.value.__notes__)
+    assert notes.startswith("seed 0; to replay it: GREENPUMP_SEED=0")
+    assert "\n20 steps, the last: " in notes
 
 
 # -- what the documents refer to -----------------------------------------------------------------

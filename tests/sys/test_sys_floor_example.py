@@ -35,3 +35,13 @@ def test_the_mask_is_as_before() -> None:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     run(["true"], 60)
     assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
+
+
+def test_a_command_that_is_not_there() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "examples.sys_floor", "60", "no-such-command"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 127
+    assert done.stderr == "[Errno 2] No such file or directory: 'no-such-command'\n"
