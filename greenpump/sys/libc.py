@@ -27,11 +27,16 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 from collections.abc import Callable
 from ctypes import get_errno
 from typing import Any
 
 __all__ = ["CFunction", "check", "error", "exists", "quick", "sleeping"]
+
+# Whoever imports any of greenpump comes past here first, and a wheel installs everywhere.
+if sys.platform != "linux":
+    raise ImportError(f"greenpump needs Linux, whose epoll it is built on; this is {sys.platform}")
 
 CFunction = Callable[..., int]
 

@@ -3,6 +3,8 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -67,3 +69,15 @@ def test_exists() -> None:
     assert not libc.exists("epoll_nothing")
     with pytest.raises(AttributeError, match="epoll_nothing"):
         libc.quick("epoll_nothing")
+
+
+@pytest.mark.parametrize("module", ["greenpump", "greenpump.sys"])
+def test_elsewhere_the_import_says_what_is_needed(module: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.platform = 'darwin'; import {module}"],
+        env=os.environ | {"PYTHONPATH": os.getcwd()},
+        capture_output=True,
+        text=True,
+    )
+    last = done.stderr.splitlines()[-1]
+    assert last == "ImportError: greenpump needs Linux, whose epoll it is built on; this is darwin"
