@@ -10,6 +10,8 @@ Invariants
 3. The user's callbacks run in the job's own task, or in the thread that calls ``cancel``. (Of a job
    that something else cancels before it starts: in the hub.)
 4. The executor's own thread knows nothing of the executor: dropping that ends the thread.
+5. In the child of a fork the hub says of each task of another thread that it has ended. The locks
+   which that takes may be held by threads that are not there any more: they are made anew.
 
 Rejected: subclassing ThreadPoolExecutor (a thread for each call is what one wants to be rid of);
 ``cancel`` that returns False once the call runs, as for threads (asyncio's cancel would reach its
@@ -19,6 +21,7 @@ Future and not the work; a task can be cancelled).
 from __future__ import annotations
 
 import atexit
+import os
 import threading
 import weakref
 from collections import deque
@@ -85,8 +88,8 @@ class TaskExecutor(Executor):
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Have ``fn(*args, **kwargs)`` called in a task. Neither parks nor blocks.
 
-        Raises RuntimeError after ``shutdown``, HubError when the executor's hub has ended,
-        TypeError when ``fn`` is not callable.
+        Raises RuntimeError after ``shutdown`` and once the program has ended the executors'
+        threads, HubError when the executor's hub has ended, TypeError when ``fn`` is not callable.
         """
         if not callable(fn):
             raise TypeError(f"submit needs a callable, not {fn!r}")
@@ -138,6 +141,8 @@ class TaskExecutor(Executor):
     # -- jobs --------------------------------------------------------------------------------------
 
     def _provide_hub(self) -> None:
+        if _exiting and (self._hub is None or self._thread is not None):
+            raise RuntimeError("cannot schedule new futures after interpreter shutdown")
         if self._hub is None:
             self._thread = _HubThread()
             self._hub = self._thread.launch()
@@ -160,6 +165,13 @@ class TaskExecutor(Executor):
             except HubError as error:  # it has ended
                 job.settle(error, None)
                 self._count_ended()
+
+    def renew_locks(self) -> None:
+        """In the child of a fork: who holds the locks of what still waits may be gone."""
+        self._lock = threading.Lock()
+        self._empty._condition = threading.Condition()
+        for job in self._waiting:
+            job.renew_lock()
 
     def job_ended(self) -> None:
         """A job that was started has ended."""
@@ -230,7 +242,8 @@ class TaskFuture(Future[T]):
         if event is None:
             event = self._done_event = Event()
             self.add_done_callback(lambda _: event.set())
-        event.wait(timeout)
+        # Executor.map asks for what is left of its time, which may be less than nothing.
+        event.wait(None if timeout is None else max(timeout, 0))
         return 0
 
 
@@ -317,6 +330,11 @@ class _Job:
         Future.cancel(future)
         future.set_running_or_notify_cancel()
 
+    def renew_lock(self) -> None:
+        """In the child of a fork: who holds the future's lock may be gone."""
+        if self._future is not None:
+            self._future._condition = threading.Condition()
+
     def _leave_future(self) -> TaskFuture[Any]:
         # The frames below the user's function hold the job, and the error's traceback holds them:
         # with the future, which holds the error, that would be a cycle.
@@ -325,6 +343,9 @@ class _Job:
         return future
 
     def ended(self) -> None:
+        if _forking and threading.get_ident() in _forking:  # invariant 5
+            self.renew_lock()
+            self._executor.renew_locks()
         if self._future is not None:
             self.give_up()  # it never began
         self._executor.job_ended()
@@ -394,11 +415,24 @@ class _HubThread(threading.Thread):
 
 
 _threads: WeakSet[_HubThread] = WeakSet()
+_exiting = False
+"""Nobody would end another thread any more."""
+_forking: set[int] = set()
+"""The threads that are in ``os.fork``, its hooks included."""
 
 
 @atexit.register
 def _exit() -> None:
+    global _exiting
+    _exiting = True
     # Python kills daemon threads where they stand. One that is in a greenlet then takes the whole
     # process with it (a segmentation fault), so this one has to be gone before.
     for thread in list(_threads):
         thread.exit()
+
+
+os.register_at_fork(
+    before=lambda: _forking.add(threading.get_ident()),
+    after_in_parent=lambda: _forking.discard(threading.get_ident()),
+    after_in_child=_forking.clear,
+)

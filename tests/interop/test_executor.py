@@ -7,6 +7,9 @@ import concurrent.futures
 import contextvars
 import gc
 import math
+import os
+import select
+import signal
 import subprocess
 import threading
 import weakref
@@ -456,6 +459,57 @@ def test_a_hub_that_has_ended(other: OtherHub) -> None:
         TaskExecutor(hub=other.hub)
 
 
+def test_a_timeout_that_is_over_already(executor: TaskExecutor) -> None:
+    stuck = Stuck()
+    try:
+        with pytest.raises(TimeoutError):
+            executor.submit(stuck).result(-0.001)
+        with pytest.raises(TimeoutError):  # it asks for what is left, which is less than nothing
+            next(executor.map(nap, [1], timeout=-0.001))
+    finally:
+        stuck.go.set()
+
+
+def test_a_forked_child_finds_no_lock_taken_by_threads_that_it_has_not() -> None:
+    def hold() -> None:
+        assert running is not None
+        with executor._lock, running._condition, waiting._condition, executor._empty._condition:
+            held.set()
+            go_on.wait()
+
+    stuck = Stuck()
+    held, go_on = threading.Event(), threading.Event()
+    with TaskExecutor(1) as executor:
+        running, waiting = executor.submit(stuck), executor.submit(int)
+        stuck.began.wait()
+        thread = threading.Thread(target=hold)
+        thread.start()
+        held.wait()
+        said, say = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                for future in (running, waiting):
+                    os.write(say, type(future.exception(LONG)).__name__.encode())
+            except BaseException as error:
+                os.write(say, f"{type(error).__name__} ".encode())
+                os.write(say, type(waiting.exception(LONG)).__name__.encode())
+            os._exit(0)
+        os.close(say)
+        try:
+            alive = bool(select.select([said], [], [], LONG)[0])
+            if not alive:
+                os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            assert os.read(said, 100) == b"CancelledError HubError"
+        finally:
+            os.close(said)
+            go_on.set()
+            thread.join()
+            stuck.go.set()
+        assert waiting.result(LONG) == 0
+
+
 def test_an_executor_that_is_dropped_ends_its_thread() -> None:
     executor = TaskExecutor()
     assert executor.submit(nap, 1).result() == 1
@@ -586,3 +640,25 @@ def test_the_end_of_the_program_cancels_what_runs(program: Program, stubborn: bo
         """
     )
     assert (found.returncode, found.stdout, found.stderr) == (0, "end\ncleaned\n", "")
+
+
+def test_after_the_end_of_the_program_it_takes_no_more_calls(program: Program) -> None:
+    found = program(
+        """
+        import atexit
+
+        @atexit.register
+        def late():  # after what greenpump has registered
+            for each in (used, unused):
+                try:
+                    each.submit(int)
+                except RuntimeError as error:
+                    print(error)
+
+        from greenpump.interop import TaskExecutor
+        used, unused = TaskExecutor(), TaskExecutor()
+        used.submit(int).result()
+        """
+    )
+    refused = "cannot schedule new futures after interpreter shutdown\n"
+    assert (found.returncode, found.stdout, found.stderr) == (0, refused * 2, "")
