@@ -70,7 +70,7 @@ def dump_on_signal(signum: int = signal.SIGQUIT) -> Any:
     one away again. It runs as soon as the main thread executes Python: at once while that sleeps in
     its hub, in a system call or in a lock; not while it is stuck in C code, where only
     ``faulthandler.register`` gets through. Doesn't park. Raises ValueError outside the main thread,
-    OSError for a signal that can't be caught.
+    OSError for a signal that can't be caught. Source: Go's SIGQUIT trace, faulthandler.register.
     """
     if threading.current_thread() is not threading.main_thread():
         raise ValueError(

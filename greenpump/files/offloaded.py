@@ -43,6 +43,8 @@ class File(Generic[S]):
     Usable by several tasks at once, also of other hubs: calls are made one after the other. When a
     call is cancelled, how far it got is unknown: data it read is lost, and position and contents
     may have changed. ``close`` is not cancelled: it parks until what was written is in the kernel.
+
+    Source: trio.open_file's files.
     """
 
     def __init__(self, file: Any) -> None:

@@ -166,7 +166,7 @@ def from_fd(
     that, since others share it (``fileno()`` is then another number); elsewhere the mode is given
     back at ``close`` and at the end of the program.
 
-    Raises OSError (EBADF), ValueError and LookupError as ``open``.
+    Raises OSError (EBADF), ValueError and LookupError as ``open``. Source: os.fdopen.
     """
     text = "b" not in mode
     if buffering == 0 and text:

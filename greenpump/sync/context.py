@@ -64,7 +64,7 @@ def remaining() -> float:
     """Seconds until the scopes around here end: ``math.inf`` if they never do, 0.0 if they have.
 
     0.0 also in a scope that was cancelled by hand. What is to be told to a peer, or to a call that
-    takes a timeout of its own. Doesn't park.
+    takes a timeout of its own. Doesn't park. Source: Go's time.Until of a ctx.Deadline.
     """
     hub = this_hub()
     scope = hub.current.scope

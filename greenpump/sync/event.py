@@ -31,7 +31,11 @@ class Seat(Protocol):
 
 
 class Event:
-    """A flag: ``set`` wakes every waiter, ``clear`` lowers it again. Source: threading.Event."""
+    """A flag: ``set`` wakes every waiter, ``clear`` lowers it again.
+
+    ``wait`` parks until it is up. Usable from tasks of any hub and from any thread; ``set``, which
+    takes no lock, also from signal handlers and finalisers. Source: threading.Event.
+    """
 
     __slots__ = ("__weakref__", "_set", "_waiting")
 

@@ -332,6 +332,7 @@ class Reservation:
     """Tokens that will be there in ``delay()`` seconds. Made by ``RateLimiter.reserve``.
 
     Whoever holds it keeps to that himself (``sleep(reservation.delay())``), or calls ``cancel``.
+    Usable from any task and thread. Source: Reservation of golang.org/x/time/rate.
     """
 
     __slots__ = ("_request",)

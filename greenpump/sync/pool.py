@@ -78,9 +78,10 @@ def imap_unordered(
     limit: int,
     hub: Hub | Any_ | None = None,
 ) -> Results[T]:
-    """``imap``, with each result as soon as it is there.
+    """``imap``, with each result as soon as it is there. Doesn't park; the iteration does.
 
-    All results that were there before an error come before it.
+    All results that were there before an error come before it. Source:
+    gevent.pool.Pool.imap_unordered.
     """
     return _begin(fn, iterables, limit, hub, False)
 
@@ -95,6 +96,7 @@ def map(
     """``imap`` as a list: parks until all calls have ended.
 
     Raises the first error once the others were cancelled and have ended, and Cancelled likewise.
+    Source: gevent.pool.Pool.map.
     """
     found = []
     with _begin(fn, iterables, limit, hub, True) as results:
@@ -133,7 +135,7 @@ def _singly(items: Iterator[Any]) -> Iterator[tuple[Any]]:
 class Results(Iterator[T], Generic[T]):
     """The results of ``imap``: an iterator, which several tasks, hubs and threads may share.
 
-    Each result goes to one of them, and an error, too; then it has ended for all.
+    Iterating parks. Each result goes to one of them, and an error, too; then it has ended for all.
     """
 
     __slots__ = ("__weakref__", "_work")
