@@ -10,11 +10,17 @@ from pathlib import Path
 
 from tests.conftest import require
 
+ALWAYS = "--appendonly yes --appendfsync always --save ''"
+
 
 class RedisServer:
-    """In a with-statement it is running. It syncs each write before it says that it is done."""
+    """In a with-statement it is running; ``safety``: its options that say when it writes to disk.
 
-    def __init__(self, folder: Path) -> None:
+    By itself it syncs each write before it says that it is done.
+    """
+
+    def __init__(self, folder: Path, safety: str = ALWAYS) -> None:
+        self._safety = safety
         program = shutil.which("redis-server")
         require("redis-server", program, "apt-get install redis-server")
         self._program = str(program)
@@ -26,8 +32,8 @@ class RedisServer:
         self.url = f"redis://127.0.0.1:{self.port}/0"
 
     def start(self) -> None:
-        options = f"--port {self.port} --bind 127.0.0.1 --save '' --dir {self._folder}"
-        options += " --appendonly yes --appendfsync always --loglevel warning"
+        options = f"--port {self.port} --bind 127.0.0.1 --dir {self._folder} --loglevel warning"
+        options += f" {self._safety}"
         command = [self._program, *(each.strip("'") for each in options.split(" "))]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + 20
@@ -44,8 +50,15 @@ class RedisServer:
 
     def flush(self) -> None:
         """Forget all."""
+        self._command(b"FLUSHALL\r\n")
+
+    def save(self) -> None:
+        """Write to the disk what there is now."""
+        self._command(b"SAVE\r\n")
+
+    def _command(self, command: bytes) -> None:
         with socket.create_connection(("127.0.0.1", self.port), timeout=20) as conn:
-            conn.sendall(b"FLUSHALL\r\n")
+            conn.sendall(command)
             assert conn.recv(100) == b"+OK\r\n"
 
     def _answers(self) -> bool:

@@ -126,6 +126,14 @@ def test_what_is_said_twice_with_one_cid_is_said_once(url: str) -> None:
         ]
 
 
+def test_what_was_said_once_is_known_when_it_is_no_longer_kept(url: str) -> None:
+    with opened(url, messages=2) as store:
+        first = store.publish("room", "ann", "hi", "c")
+        last = [store.publish("room", "ann", "more", "") for _ in range(3)][-1]
+        assert store.publish("room", "ann", "hi", "c").position == first.position
+        assert store.position("room") == last.position
+
+
 def test_many_at_once_are_all_kept_in_one_order(url: str) -> None:
     with opened(url) as store, Listener(store) as listener, gp.Group() as group:
         for number in range(200):
@@ -274,6 +282,42 @@ def test_redis_may_go_and_come_back(redis: RedisServer) -> None:
         assert store.publish("room", "ann", "before", "c1") == kept
         assert store.publish("room", "ann", "after", "c2").position.seq == 1
         assert said(store.since("room", -1, 10)) == [(0, "before"), (1, "after")]
+
+
+def test_a_redis_that_has_forgotten_the_end_begins_an_epoch(tmp_path: Path) -> None:
+    with RedisServer(tmp_path, "--save 3600 1") as redis, opened(redis.url) as store:
+        kept = store.publish("room", "ann", "kept", "c1")
+        redis.save()
+        store.publish("room", "ann", "lost", "c2")
+        with opened(redis.url) as other:
+            assert other.position("room").seq == 1
+            redis.kill()
+            redis.start()
+            after = store.publish("room", "ann", "after", "")
+            assert after.position.epoch != kept.position.epoch
+            assert after.position == other.position("room") == store.position("room")
+            assert said(store.since("room", -1, 10)) == [(0, "kept"), (1, "after")]
+            assert {each.position.epoch for each in store.since("room", -1, 10)} == {
+                after.position.epoch
+            }
+            assert store.publish("room", "ann", "kept", "c1").position.seq == 0  # said once
+
+
+def test_who_is_too_far_behind_what_redis_tells_is_told(redis: RedisServer) -> None:
+    from examples.chat.stores.redis_streams import AT_ONCE, BUS, BUS_LENGTH, RedisStore
+
+    redis.flush()
+    with opened(redis.url) as store:
+        assert isinstance(store, RedisStore)
+        store.publish("room", "ann", "hi", "")
+        with store.follow() as feed, store.redis.pipeline() as many:
+            for _ in range(2 * BUS_LENGTH):
+                many.xadd(BUS, {"channel": "room", "kind": "SIGN", "sname": "ann", "data": "{}"})
+            many.execute()
+            assert len(next(iter(feed))) == AT_ONCE  # all are there still
+            store.redis.xtrim(BUS, BUS_LENGTH)
+            with pytest.raises(StoreDown, match="too far behind"):
+                next(iter(feed))
 
 
 @pytest.mark.parametrize("url", ["", "sqlite:", "postgres://x", "chat.db", "memory:"])

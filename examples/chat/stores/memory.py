@@ -13,6 +13,8 @@ from .local import LocalFeed, LocalFeeds
 from .store import Bounds
 
 CHANNELS = 20_000
+CIDS = 10_000
+"""The cids that are remembered of a channel."""
 
 
 class _History:
@@ -21,8 +23,21 @@ class _History:
         self.next = 0
         self.size = 0
         self.messages: deque[Message] = deque()
-        self.by_cid: dict[str, Message] = {}
+        self.said: OrderedDict[str, int] = OrderedDict()  # the numbers, by cid
         self.used = time.time()
+
+    def add(self, message: Message) -> None:
+        self.next += 1
+        self.size += len(message.sname) + len(message.msg)
+        self.messages.append(message)
+        if message.cid:
+            self.said[message.cid] = message.position.seq
+            if len(self.said) > CIDS:
+                self.said.popitem(last=False)
+
+    def after(self, seq: int, limit: int) -> list[Message]:
+        skip = max(seq + 1 - self.next + len(self.messages), 0)
+        return list(islice(self.messages, skip, skip + limit))
 
     def trim(self, bounds: Bounds) -> None:
         oldest = time.time() - bounds.seconds
@@ -34,7 +49,6 @@ class _History:
         ):
             gone = messages.popleft()
             self.size -= len(gone.sname) + len(gone.msg)
-            self.by_cid.pop(gone.cid, None)
 
 
 class MemoryStore:
@@ -51,15 +65,12 @@ class MemoryStore:
     def publish(self, channel: str, sname: str, msg: str, cid: str) -> Message:
         with self._lock:
             history = self._history(channel)
-            if cid and cid in history.by_cid:
-                return history.by_cid[cid]
-            position = Position(history.epoch, history.next)
+            position = Position(history.epoch, history.said.get(cid, history.next))
             message = Message(channel, position, sname, msg, int(time.time()), cid)
-            history.next += 1
-            history.size += len(sname) + len(msg)
-            history.messages.append(message)
-            if cid:
-                history.by_cid[cid] = message
+            if position.seq < history.next:  # it was said
+                kept = history.after(position.seq - 1, 1)
+                return kept[0] if kept and kept[0].position == position else message
+            history.add(message)
             history.trim(self._bounds)
             self._feeds.send([message])
             return message
@@ -73,9 +84,7 @@ class MemoryStore:
         with self._lock:
             history = self._history(channel)
             history.trim(self._bounds)
-            oldest = history.next - len(history.messages)
-            skip = max(seq + 1 - oldest, 0)
-            return list(islice(history.messages, skip, skip + limit))
+            return history.after(seq, limit)
 
     def tell(self, notice: Notice) -> None:
         self._feeds.send([notice])

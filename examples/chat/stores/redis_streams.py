@@ -6,7 +6,9 @@ and notices of all channels; each node reads it from the place where it has stop
 into both in one script, which Redis runs as one step: it is kept and sent, or neither.
 
 How safe a message is that was acknowledged is Redis' business: ``appendonly yes`` with
-``appendfsync always`` loses none to a kill of Redis. Whatever it loses begins a new epoch.
+``appendfsync always`` loses none to a kill of Redis. With less, or after a failover, Redis comes
+back as it was some time before. So each script is told how far the channel is known to have been:
+when Redis is behind that, what it has goes on under a new epoch, and the clients are told.
 
 redis-py does the protocol. Its connections are made on greenpump's sockets, so its calls park.
 """
@@ -16,7 +18,9 @@ from __future__ import annotations
 import json
 import secrets
 import time
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from threading import Lock
 from typing import Any, Self
 
 import redis
@@ -26,31 +30,47 @@ from redis.retry import Retry
 import greenpump as gp
 
 from ..message import Message, News, Notice, Position
-from .store import Bounds, StoreDown
+from .store import CID_SECONDS, Bounds, StoreDown
 
 BUS = "chat:bus"
 BUS_LENGTH = 10_000
 """About how many news a node may be behind; one that is more behind asks the channels."""
+AT_ONCE = 500
+"""The most news that are read at once."""
+KNOWN = 20_000
+"""The channels whose newest messages are remembered, the least recently used first to go."""
 CONNECTIONS = 32
 """How many calls may be on their way to Redis at once; further ones wait."""
 BLOCK_SECONDS = 5.0
 """How long Redis may leave a reader of the bus without an answer."""
 ANSWER_SECONDS = 5.0
-CID_SECONDS = 86400
-"""For how long Redis remembers that a message with a cid was said."""
 
-PUBLISH = """
-    local channel, history, said, bus = unpack(KEYS)
-    local epoch, name, sname, msg, now, cid = unpack(ARGV, 1, 6)
-    local length, messages, characters, seconds, cid_seconds, bus_length = unpack(ARGV, 7)
+EPOCH = """
+    local channel, history = unpack(KEYS)
+    local known_epoch, known_seq, epoch = unpack(ARGV)
     if redis.call('HSETNX', channel, 'epoch', epoch) == 1 then
+        -- A life is as long as the history; when Redis forgets its end, it has a second epoch.
+        redis.call('HSET', channel, 'life', epoch)
         redis.call('DEL', history)
+    else
+        local last = (redis.call('HGET', channel, 'next') or 0) - 1
+        if redis.call('HGET', channel, 'epoch') == known_epoch and last < tonumber(known_seq) then
+            redis.call('HSET', channel, 'epoch', epoch)
+        end
+        epoch = redis.call('HGET', channel, 'epoch')
     end
-    epoch = redis.call('HGET', channel, 'epoch')
+"""
+PUBLISH = (
+    EPOCH
+    + """
+    local said, bus = unpack(KEYS, 3)
+    local name, sname, msg, now, cid = unpack(ARGV, 4, 8)
+    local length, messages, characters, seconds, cid_seconds, bus_length = unpack(ARGV, 9)
+    local life = redis.call('HGET', channel, 'life') or epoch
     if cid ~= '' then
-        -- What an epoch that is gone knew of a cid is gone with it.
-        local kept = redis.call('HMGET', said, 'epoch', 'seq')
-        if kept[1] == epoch then return {epoch, kept[2], 0} end
+        -- What a life that is over knew of a cid is over, too.
+        local kept = redis.call('HMGET', said, 'life', 'seq')
+        if kept[1] == life then return {epoch, kept[2], 0} end
     end
     local seq = redis.call('HINCRBY', channel, 'next', 1) - 1
     local size = redis.call('HINCRBY', channel, 'size', length)
@@ -59,7 +79,7 @@ PUBLISH = """
     redis.call('XADD', history, (seq + 1) .. '-0', unpack(message))
     redis.call('XADD', bus, 'MAXLEN', '~', bus_length, '*', unpack(message))
     if cid ~= '' then
-        redis.call('HSET', said, 'epoch', epoch, 'seq', seq)
+        redis.call('HSET', said, 'life', life, 'seq', seq)
         redis.call('EXPIRE', said, cid_seconds)
     end
     while redis.call('XLEN', history) > 1 do
@@ -77,13 +97,14 @@ PUBLISH = """
     redis.call('EXPIRE', history, seconds)
     return {epoch, seq, 1}
 """
-POSITION = """
-    if redis.call('HSETNX', KEYS[1], 'epoch', ARGV[1]) == 1 then
-        redis.call('DEL', KEYS[2])
-    end
-    redis.call('EXPIRE', KEYS[1], ARGV[2])
-    return redis.call('HMGET', KEYS[1], 'epoch', 'next')
+)
+POSITION = (
+    EPOCH
+    + """
+    redis.call('EXPIRE', channel, ARGV[4])
+    return {epoch, redis.call('HGET', channel, 'next')}
 """
+)
 
 
 class GreenConnection(redis.Connection):
@@ -114,29 +135,42 @@ class RedisStore:
         self._publish = self.redis.register_script(PUBLISH)
         self._position = self.redis.register_script(POSITION)
         self._calls = gp.Semaphore(CONNECTIONS)
+        self._known: OrderedDict[str, Position] = OrderedDict()
+        self._lock = Lock()  # for other hubs' threads; nothing parks while it is held
 
     def publish(self, channel: str, sname: str, msg: str, cid: str) -> Message:
         now, bounds = int(time.time()), self._bounds
         keys = [*_keys(channel), f"chat:said:{cid}:{channel}", BUS]
-        values = [secrets.token_hex(4), channel, sname, msg, now, cid, len(sname) + len(msg)]
+        values = [*self._epochs(channel), channel, sname, msg, now, cid, len(sname) + len(msg)]
         values += [bounds.messages, bounds.characters, int(bounds.seconds), CID_SECONDS, BUS_LENGTH]
         epoch, seq, is_new = self._call(self._publish, keys, values)
-        if not is_new and (kept := self.since(channel, int(seq) - 1, 1)):
+        position = Position(epoch, int(seq))
+        self.know(channel, position)
+        kept = [] if is_new else self.since(channel, position.seq - 1, 1)
+        if kept and kept[0].position == position:
             return kept[0]
-        return Message(channel, Position(epoch, int(seq)), sname, msg, now, cid)
+        return Message(channel, position, sname, msg, now, cid)
 
     def position(self, channel: str) -> Position:
-        values = [secrets.token_hex(4), int(self._bounds.seconds)]
+        values = [*self._epochs(channel), int(self._bounds.seconds)]
         epoch, following = self._call(self._position, _keys(channel), values)
-        return Position(epoch, int(following or 0) - 1)
+        position = Position(epoch, int(following or 0) - 1)
+        self.know(channel, position)
+        return position
 
     def since(self, channel: str, seq: int, limit: int) -> list[Message]:
-        # Numbers begin at 0, ids of a stream at 1.
-        found = self._call(
-            self.redis.xrange, _keys(channel)[1], f"{max(seq, -1) + 2}-0", "+", limit
-        )
+        key, history = _keys(channel)
+
+        def read() -> Any:
+            with self.redis.pipeline() as both:  # at one moment
+                both.hget(key, "epoch")
+                both.xrange(history, f"{max(seq, -1) + 2}-0", "+", limit)  # ids begin at 1
+                return both.execute()
+
+        epoch, found = self._call(read)
         oldest = time.time() - self._bounds.seconds
-        messages = [_message(fields) for _, fields in found]
+        # Messages from before a loss are of the epoch that is now.
+        messages = [_message({**fields, "epoch": epoch}) for _, fields in found if epoch]
         return [message for message in messages if message.time >= oldest]
 
     def tell(self, notice: Notice) -> None:
@@ -160,6 +194,20 @@ class RedisStore:
     def close(self) -> None:
         self.redis.connection_pool.disconnect()
 
+    def know(self, channel: str, position: Position) -> None:
+        """Remember that Redis had this message: should it be without it one day, it has lost it."""
+        with self._lock:
+            known = self._known.get(channel)
+            if known is None or known.epoch != position.epoch or known.seq < position.seq:
+                self._known[channel] = position
+            self._known.move_to_end(channel)
+            if len(self._known) > KNOWN:
+                self._known.popitem(last=False)
+
+    def _epochs(self, channel: str) -> tuple[str, int, str]:
+        """What EPOCH is told: how far the channel was, and the name of a new epoch."""
+        return *self._known.get(channel, Position("", -1)), secrets.token_hex(4)
+
     def _call(self, fn: Any, *args: Any, **kwargs: Any) -> Any:
         with self._calls:
             try:
@@ -174,7 +222,7 @@ class RedisFeed:
     def __init__(self, store: RedisStore) -> None:
         self._store = store
         newest = store._call(store.redis.xrevrange, BUS, count=1)
-        self._last = newest[0][0] if newest else "0-0"
+        self._last: str = newest[0][0] if newest else "0-0"
 
     def __enter__(self) -> Self:
         return self
@@ -186,12 +234,26 @@ class RedisFeed:
         client, block = self._store.redis, int(BLOCK_SECONDS * 1000)
         while True:
             try:
-                found: Any = client.xread({BUS: self._last}, count=500, block=block)
+                found: Any = client.xread({BUS: self._last}, count=AT_ONCE, block=block)
+                entries = found[0][1] if found else []
+                # What Redis had to drop has more behind it than is read at once.
+                oldest: Any = client.xrange(BUS, count=1) if len(entries) == AT_ONCE else []
             except (redis.RedisError, OSError) as error:
                 raise StoreDown(f"Redis: {error}") from error
-            for _, entries in found or ():
+            if oldest and _number(oldest[0][0]) > _number(self._last) > (0, 0):
+                raise StoreDown("this node fell too far behind")
+            if entries:
                 self._last = entries[-1][0]
-                yield [_news(fields) for _, fields in entries]
+                news = [_news(fields) for _, fields in entries]
+                for each in news:
+                    if isinstance(each, Message):
+                        self._store.know(each.channel, each.position)
+                yield news
+
+
+def _number(entry: str) -> tuple[int, ...]:
+    """An id of a stream, to be compared."""
+    return tuple(map(int, entry.split("-")))
 
 
 def _news(fields: dict[str, str]) -> News:

@@ -22,7 +22,7 @@ from greenpump.offload import Pool
 
 from ..message import Message, Notice, Position
 from .local import LocalFeed, LocalFeeds
-from .store import Bounds, StoreDown
+from .store import CID_SECONDS, Bounds, StoreDown
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -49,7 +49,14 @@ SCHEMA = """
         size INTEGER NOT NULL,   -- of the channel before this message
         PRIMARY KEY (channel, seq)
     ) WITHOUT ROWID;
-    CREATE UNIQUE INDEX IF NOT EXISTS said_once ON messages (channel, cid) WHERE cid IS NOT NULL;
+    CREATE TABLE IF NOT EXISTS said (  -- what may have been trimmed, and is not to be said again
+        channel INTEGER NOT NULL REFERENCES channels ON DELETE CASCADE,
+        cid TEXT NOT NULL,
+        seq INTEGER NOT NULL,
+        time INTEGER NOT NULL,
+        PRIMARY KEY (channel, cid)
+    ) WITHOUT ROWID;
+    CREATE INDEX IF NOT EXISTS said_at ON said (time);
 """
 
 
@@ -117,8 +124,10 @@ class SqliteStore:
         return self._feeds.add()
 
     def expire(self) -> None:
-        before = time.time() - self._bounds.seconds
+        now = time.time()
+        before = now - self._bounds.seconds
         self._write_call(self._delete, "DELETE FROM channels WHERE used < ?", before)
+        self._write_call(self._delete, "DELETE FROM said WHERE time < ?", now - CID_SECONDS)
 
     def close(self) -> None:
         self._queue.close()
@@ -188,6 +197,9 @@ class SqliteStore:
                     "INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?)",
                     (channel, seq, sname, msg, message.time, cid or None, size),
                 )
+                if cid:
+                    said = channel, cid, seq, message.time
+                    db.execute("INSERT INTO said VALUES (?, ?, ?, ?)", said)
                 size += len(sname) + len(msg)
                 db.execute(
                     "UPDATE channels SET next = ?, size = ?, used = ? WHERE id = ?",
@@ -216,8 +228,9 @@ class SqliteStore:
 
     def _by_cid(self, publish: _Publish, channel: int, epoch: str) -> Message | None:
         row = self._write.execute(
-            "SELECT seq, sname, msg, time, cid FROM messages WHERE channel = ? AND cid = ?",
-            (channel, publish.cid),
+            "SELECT said.seq, coalesce(sname, ?), coalesce(msg, ?), said.time, said.cid"
+            " FROM said LEFT JOIN messages USING (channel, seq) WHERE channel = ? AND said.cid = ?",
+            (publish.sname, publish.msg, channel, publish.cid),
         ).fetchone()
         return None if row is None else _message(publish.channel, epoch, row)
 

@@ -13,6 +13,9 @@ from typing import NamedTuple, Protocol
 
 from ..message import Message, News, Notice, Position
 
+CID_SECONDS = 86400
+"""For how long a message with a cid is known to have been said, whether it is still kept or not."""
+
 
 class StoreDown(Exception):
     """The store can't be reached, or can't write: nothing is known to be kept. Try again."""
@@ -46,7 +49,8 @@ class Store(Protocol):
     def publish(self, channel: str, sname: str, msg: str, cid: str) -> Message:
         """Keep a message and send it to all feeds; parks until it is safe.
 
-        One that was kept already, by its ``cid``, is returned as it was, and sent to nobody.
+        One that was kept already, by its ``cid``, is sent to nobody, and returned as it was, or at
+        least with the number it had.
         """
 
     def position(self, channel: str) -> Position:
