@@ -41,6 +41,7 @@ class Channel:
         self.reading = gp.Mutex()
         """Held by who reads news: they go to the sockets in the order in which they came."""
         self._recent: deque[Message] = deque(maxlen=RECENT)
+        self._unserved: dict[Subscriber, str] = {}  # of those that are written to at the moment
 
     def begin(self, position: Position, recent: Sequence[Message]) -> None:
         """Start anew: in a channel that was not looked at before, or in another epoch."""
@@ -82,9 +83,19 @@ class Channel:
 
     def send(self, batch: Batch) -> int:
         """Write items to all who listen; returns to how many. Parks only to let others run."""
-        for count, subscriber in enumerate(subscribers := list(self.subscribers)):
-            if subscriber in self.subscribers:  # else it left while this went on
+        unserved = self._unserved = self.subscribers.copy()
+        for count, subscriber in enumerate(subscribers := list(unserved)):
+            if subscriber in unserved:
                 subscriber.deliver(self, batch)
             if count % BURST == BURST - 1:
                 gp.yield_now()
+        self._unserved = {}
         return len(subscribers)
+
+    def leave(self, subscriber: Subscriber) -> str | None:
+        """Returns the name that it listened under, None if it didn't.
+
+        What is being sent at the moment isn't for it, even if it comes back before that is done.
+        """
+        self._unserved.pop(subscriber, None)
+        return self.subscribers.pop(subscriber, None)

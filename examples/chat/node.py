@@ -51,7 +51,8 @@ class Node:
         self.talking = 0
         """How many requests are under way."""
         self._alone = alone
-        self._tasks = [gp.spawn(self._read_news), gp.spawn(self._mind_time)]
+        tasks = self._read_news, self._mind_time, self._mind_store
+        self._tasks = [gp.spawn(task) for task in tasks]
 
     # -- for subscribers ---------------------------------------------------------------------------
 
@@ -104,7 +105,7 @@ class Node:
         self.counters.subscribers += 1
 
     def leave(self, channel: Channel, subscriber: Subscriber) -> None:
-        sname = channel.subscribers.pop(subscriber, None)
+        sname = channel.leave(subscriber)
         if sname is not None:
             self.counters.subscribers -= 1
         if sname:
@@ -193,7 +194,8 @@ class Node:
             recent = [each for each in recent if each.position.epoch == newest.epoch]
             channel.begin(recent[-1].position if recent else newest, recent)
             if not is_new:
-                gap = channel.gap(Position(newest.epoch, newest.seq - len(recent)), "epoch")
+                start = recent[0].position.seq - 1 if recent else newest.seq
+                gap = channel.gap(Position(newest.epoch, start), "epoch")
                 self._send(channel, [gap, *(each.item for each in recent)])
             return
         while channel.position.seq < newest.seq:
@@ -210,16 +212,23 @@ class Node:
     # -- time --------------------------------------------------------------------------------------
 
     def _mind_time(self) -> None:
-        """The task that turns the wheel, once a second."""
+        """The task that turns the wheel, once a second, however slow the store is."""
         while True:
             gp.sleep(1)
             self.seconds += 1
+            self.wheel.turn()
+
+    def _mind_store(self) -> None:
+        """The task that tells who is here, and has the store forget what is old."""
+        expired_at = 0
+        while True:
+            gp.sleep(1)
             try:
-                self.wheel.turn()
                 for channel in list(self.channels.values()):
                     if channel.presence:
                         self._mind_presence(channel)
-                if self.seconds % EXPIRE_SECONDS == 0:
+                if self.seconds >= expired_at + EXPIRE_SECONDS:
+                    expired_at = self.seconds
                     self.store.expire()
             except StoreDown as error:
                 log.warning("%s", error)

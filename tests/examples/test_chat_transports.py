@@ -13,11 +13,13 @@ import pytest
 
 import greenpump as gp
 from examples.chat import resting
+from examples.chat.channel import Channel
 from examples.chat.chat import Chat
 from examples.chat.limits import Limits
-from examples.chat.message import Notice
+from examples.chat.message import Batch, Notice, Position
 from examples.chat.resting import KeptAlive
 from examples.chat.stores import Bounds
+from examples.chat.transports.events import EventStream
 from greenpump.net.tls import wrap_socket
 from greenpump.testing import virtual_clock, wait_all_parked
 from tests.conftest import require
@@ -151,6 +153,35 @@ def test_a_position_from_the_future_is_told(chat: Chat, way: Callable[..., Read]
     epoch = say(chat, "a").split(":")[0]
     with chatting(chat) as [ann]:
         assert said(way(ann, channel="room", since=f"{epoch}:7")(2)) == ["GAP", "a"]
+
+
+def test_who_leaves_and_comes_back_while_something_is_sent_has_it_already(chat: Chat) -> None:
+    node, channel = chat.node, chat.node.channel("room")
+    read: list[str] = []
+
+    class Somebody(EventStream):
+        def deliver(self, channel: Channel, batch: Batch) -> None:
+            read.append(self.client)
+            if self.client == "first":  # between two bursts
+                node.leave(channel, last)
+                last.catch_up(channel, Position(channel.position.epoch, -1))
+                node.join(channel, last, "")
+
+        def write_batch(self, batch: Batch) -> None:
+            read.append(f"{self.client} by itself")
+
+    with chatting(chat) as [client]:
+        first, last = (Somebody(node, client.conn, name) for name in ("first", "last"))
+        for each in (first, last):
+            node.join(channel, each, "")
+        say(chat, "hi")
+        wait_all_parked()
+        assert read == ["first", "last by itself"]
+        say(chat, "more")
+        wait_all_parked()
+        assert read[2:] == ["first", "last by itself"]
+        for each in (first, last):
+            node.leave(channel, each)
 
 
 @each_way
@@ -492,6 +523,41 @@ def test_nodes_share_messages_signs_and_presence() -> None:
             for node in (chat.node, other.node):
                 assert node.channel("room").presence.everybody() == (2, ["ann", "bob"])
         other.node.close()
+
+
+def test_a_node_that_finds_another_epoch_says_where_it_begins(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with opened() as chat, chatting(chat) as [ann]:
+        say(chat, "a")
+        read = by_events(ann, channel="room")
+        position = chat.store.position
+
+        def late(channel: str) -> Position:
+            found = position(channel)
+            say(chat, "b", "c")  # another node does, before this one asks for the messages
+            return found
+
+        monkeypatch.setattr(chat.store, "position", late)
+        store: Any = chat.store
+        store._histories.clear()
+        chat.node.refresh(chat.node.channel("room"))
+        items = read(3)
+        assert said(items) == ["GAP", "b", "c"]
+        assert items[0]["id"] == f"{items[1]['epoch']}:-1"
+
+
+def test_a_slow_store_makes_no_poll_wait_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    with (
+        opened(alone=False) as chat,
+        virtual_clock() as clock,
+        chatting(chat) as [ann],
+    ):
+        monkeypatch.setattr(chat.store, "tell", lambda notice: gp.sleep(10))
+        start = clock.now()
+        ann.ask("/subscribe?channel=room&sname=ann&seqid=0")
+        assert ann.response().json[0]["type"] == "NOOP"
+        assert 29 <= clock.now() - start <= 31
 
 
 def test_a_client_of_a_node_that_was_ahead_loses_and_repeats_nothing() -> None:
