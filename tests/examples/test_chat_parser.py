@@ -117,6 +117,17 @@ def test_keep_alive(new: Callable[[], Parser], head: bytes, keep_alive: bool) ->
         (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400),
         (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1x\r\n\r\n", 400),
         (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400),
+        # RFC 9112, 6.1: a request is smuggled in
+        (
+            b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            400,
+        ),
+        (
+            b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n"
+            b"Content-Length: 5\r\n\r\n0\r\n\r\n",
+            400,
+        ),
         (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 16385\r\n\r\n", 413),
         (b"POST / HTTP/1.1\r\nHost: a\r\nExpect: a-pony\r\n\r\n", 417),
         (b"GET / HTTP/1.1\r\nHost: a\r\nA: " + b"x" * (MAX_HEAD + 1), 431),
@@ -186,6 +197,17 @@ def test_expect_100_continue(new: Callable[[], Parser]) -> None:
     assert wanted == [True, False]
     parser.feed(b"i")
     assert parser.complete[0].body == b"hi"
+
+
+@each_parser
+def test_http_1_0_knows_no_100(new: Callable[[], Parser]) -> None:
+    for expectation in (b"100-continue", b"a-pony"):
+        parser = new()
+        head = b"POST / HTTP/1.0\r\nContent-Length: 2\r\nExpect: %b\r\n\r\n" % expectation
+        parser.feed(head)
+        assert not parser.wants_continue
+        parser.feed(b"hi")
+        assert parser.complete[0].body == b"hi"
 
 
 @each_parser

@@ -43,8 +43,13 @@ class Draft:
             raise HttpError(505, "this server speaks HTTP/1.1")
         if version == "1.1" and "host" not in self.headers:
             raise HttpError(400, "no Host header")
+        if "content-length" in self.headers and "transfer-encoding" in self.headers:
+            # Whoever passed this on may think that the request ends elsewhere, and another begins.
+            raise HttpError(400, "both a Content-Length and a Transfer-Encoding")
         if int(self.headers.get("content-length", "0")) > MAX_BODY:
             raise too_long()
+        if version == "1.0":
+            self.headers.pop("expect", None)  # RFC 9110, 10.1.1: it knows no 100
         expected = self.headers.get("expect", "100-continue").lower()
         if expected != "100-continue":
             raise HttpError(417, "the only expectation that can be met is 100-continue")
