@@ -6,6 +6,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Mapping
+from math import isinf
 
 from .http import HttpError, Request
 from .limits import Limits
@@ -30,7 +31,7 @@ class Fields:
     @classmethod
     def of_json(cls, text: str | bytes, limits: Limits) -> Fields:
         try:
-            values = json.loads(text, parse_constant=_no_constant)
+            values = json.loads(text, parse_constant=_no_constant, parse_float=_finite)
         except (ValueError, RecursionError):
             raise HttpError(400, "this is not JSON") from None
         if not isinstance(values, dict):
@@ -101,6 +102,14 @@ class Fields:
             if character not in allowed and unicodedata.category(character) in ("Cc", "Cs"):
                 raise HttpError(400, f"{key} contains U+{ord(character):04X}")
         return text
+
+
+def _finite(text: str) -> float:
+    """A number that is not too large for one: what JSON can't say can't be said back."""
+    number = float(text)
+    if isinf(number):
+        raise ValueError(text)
+    return number
 
 
 def _no_constant(name: str) -> float:

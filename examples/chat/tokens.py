@@ -34,8 +34,8 @@ def make(secret: str, channel: str, sname: str = ANY, seconds: float = 3600) -> 
 
 def check(secret: str, token: str, channel: str, sname: str) -> None:
     """Raise BadToken unless ``token`` lets ``sname`` ("": only listens) into ``channel``."""
-    payload, _, signature = token.partition(".")
-    if not hmac.compare_digest(_sign(secret, payload.encode()).encode(), signature.encode()):
+    payload, _, signature = token.encode(errors="replace").partition(b".")
+    if not hmac.compare_digest(_sign(secret, payload).encode(), signature):
         raise BadToken("the token is missing or was not made here")
     claims = json.loads(urlsafe_b64decode(payload))
     if claims["expires"] < time.time():

@@ -72,6 +72,8 @@ def test_a_token_names_who_may_speak() -> None:
         token = tokens.make(SECRET, "room", "ann")
         assert say(one).status == 403
         assert say(one, token=5).status == 403
+        for torn in (f"\ud800{token}", f"{token}\udfff"):  # halves of a pair, as JSON can say it
+            assert say(one, token=torn).status == 403
         assert say(one, token=token).status == 200
         assert say(one, token=token, sname="bob").status == 403
         ann = Talker(two, f"/socket?channel=room&sname=ann&token={token}")

@@ -340,6 +340,7 @@ def test_a_seqid_from_the_future_is_a_gap(chat: Chat, seqid: int) -> None:
         (b'{"channel": "a", "sname": "b", "msg": ["x"]}', 400),
         (b'{"channel": "a", "sname": "b", "msg": "\\ud800"}', 400),
         (b'{"channel": "a", "sname": "b", "msg": "\\u0000"}', 400),
+        (b'{"channel": "a", "sname": "b", "msg": "x", "extra": -1e999}', 400),
         (b'{"channel": "a", "sname": "b"}', 400),
         (b'{"channel": "a", "sname": "b", "msg": "x"}', 200),
     ],
