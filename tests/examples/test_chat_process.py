@@ -232,9 +232,11 @@ def test_by_tls(tmp_path: Path) -> None:
     with run_chat("--port", "0", *options) as chat:
         port = announced_port(chat)
         context = certificates.client()
+        context.set_alpn_protocols(["h2", "http/1.1"])
         with socket.create_connection(("127.0.0.1", port)) as plain:
             plain.settimeout(20)
             with context.wrap_socket(plain, server_hostname="127.0.0.1") as conn:
+                assert conn.selected_alpn_protocol() == "http/1.1"
                 conn.sendall(b"GET /stream?channel=room HTTP/1.1\r\nHost: h\r\n\r\n")
                 stream = conn.makefile("rb")
                 while not stream.readline().startswith(b"retry: "):
