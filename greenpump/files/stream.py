@@ -437,7 +437,8 @@ class Stream:
     def __del__(self) -> None:
         # Nobody waits: who waits refers to this object.
         if getattr(self, "_fd", -1) >= 0:
-            warnings.warn(f"unclosed file {self!r}", ResourceWarning, source=self, stacklevel=2)
+            if self._closefd:  # as io.FileIO: who keeps the fd has nothing to close
+                warnings.warn(f"unclosed file {self!r}", ResourceWarning, source=self, stacklevel=2)
             self.close()
 
 

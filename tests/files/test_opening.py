@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pty
 import subprocess
@@ -108,6 +109,16 @@ def test_an_fd_that_is_not_to_be_closed_gets_its_mode_back(blocking: bool) -> No
         os.write(writer, b"x")
         assert file.read(1) == b"x"
     assert os.get_blocking(reader) is blocking
+    os.close(reader)
+    os.close(writer)
+
+
+@pytest.mark.parametrize("opener", [open, from_fd])
+def test_one_that_does_not_own_its_fd_may_be_dropped(opener: Any) -> None:
+    reader, writer = os.pipe()
+    opener(reader, "rb", closefd=False)  # a ResourceWarning would be an error
+    gc.collect()
+    assert os.get_blocking(reader)
     os.close(reader)
     os.close(writer)
 
