@@ -37,8 +37,6 @@ ROUNDS = 20
 WARM_ROUNDS = 5
 MESSAGE = b"x" * 64
 RECV_SIZE = 16384
-TIMEOUT = 60.0
-"""A server without one isn't finished, and it costs: so both ways are counted."""
 PACKAGE = str(ROOT / "greenpump") + os.sep
 MEMORY = {"brk", "mmap", "munmap", "mremap", "madvise"}
 """System calls of the allocator: they depend on what was there before."""

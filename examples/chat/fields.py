@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Mapping
 from math import isinf
 
-from .http import HttpError, Request
+from .http import HttpError
 from .limits import Limits
 from .message import Position
 
@@ -23,10 +23,6 @@ class Fields:
     def __init__(self, values: Mapping[str, object], limits: Limits) -> None:
         self.values = values
         self._limits = limits
-
-    @classmethod
-    def of_query(cls, request: Request, limits: Limits) -> Fields:
-        return cls(request.query, limits)
 
     @classmethod
     def of_json(cls, text: str | bytes, limits: Limits) -> Fields:
