@@ -14,6 +14,8 @@ Where it differs from the stdlib's, on purpose
 * A ``send`` that a deadline or a cancel ended may have taken its data: that goes out before what is
   sent next, so the stream stays in order. (Go breaks the connection there; OpenSSL on an fd wants
   the same data again, and mixes up the stream if it gets other.)
+* After a ``connect`` that did not succeed, or not yet, nothing leaves in plain: what is sent waits
+  for a handshake, or fails as it did. (The stdlib sends it unencrypted then.)
 * The peer's address stands in the text of errors.
 
 Private names of the stdlib that this needs: ``SSLContext._wrap_bio`` and ``_encode_hostname``, and
@@ -115,10 +117,10 @@ class SSLSocket(Stream, _Plain, ssl.SSLSocket):
         self._drop_tls()
         self._rest = b""
         self.server_side = server_side
-        self.server_hostname = context._encode_hostname(server_hostname)
         self.do_handshake_on_connect = do_handshake_on_connect
         self.suppress_ragged_eofs = suppress_ragged_eofs
         try:
+            self.server_hostname = context._encode_hostname(server_hostname)
             self._connected = self._is_connected()
             self.settimeout(timeout)
             if self._connected:
@@ -184,6 +186,8 @@ class SSLSocket(Stream, _Plain, ssl.SSLSocket):
         """
         if not self._connected:
             self.getpeername()  # tells why not
+        if self._sslobj is None:
+            raise ValueError("No SSL wrapper around " + str(self))
         timeout = self.gettimeout()
         if timeout == 0 and block:
             self.settimeout(None)
@@ -195,33 +199,31 @@ class SSLSocket(Stream, _Plain, ssl.SSLSocket):
 
     def connect(self, address: Any, /) -> None:
         """Connect and do the handshake, each within the timeout; parks."""
-        self._check_unconnected()
+        self._before_connect()
         Socket.connect(self, address)
-        self._connected = True
-        self._start_tls()
-        if self.do_handshake_on_connect:
-            try:
-                self.do_handshake()
-            except (OSError, ValueError):
-                self._drop_tls()
-                raise
+        self._after_connect()
 
     def connect_ex(self, address: Any, /) -> int:
         """``connect`` that returns the errno of a failed TCP connection; parks."""
-        self._check_unconnected()
+        self._before_connect()
         code = _connect_ex(self, address)
         if not code:
-            self._connected = True
-            self._start_tls()
-            if self.do_handshake_on_connect:
-                self.do_handshake()
+            self._after_connect()
         return code
 
-    def _check_unconnected(self) -> None:
+    def _before_connect(self) -> None:
         if self.server_side:
             raise ValueError("can't connect in server-side mode")
-        if self._connected or self._sslobj is not None:
+        if self._connected or (self._sslobj is not None and self._done):
             raise ValueError("attempt to connect already-connected SSLSocket!")
+        # Before the kernel connects, and for good: nothing may leave in plain while it is at it
+        # (non-blocking mode, a timeout, another task), nor after a handshake that failed.
+        self._start_tls()
+
+    def _after_connect(self) -> None:
+        self._connected = True
+        if self.do_handshake_on_connect:
+            self.do_handshake()
 
     def accept(self) -> tuple[Self, Any]:
         """The next connection over TLS and its peer's address; parks.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import ssl
@@ -149,6 +150,73 @@ def test_connect_and_accept_of_the_object(certificates: Certificates) -> None:
                 assert client.recv(10) == b"hello"
                 with pytest.raises(ValueError, match="already-connected"):
                     client.connect(listener.getsockname())
+
+
+def test_nothing_leaves_in_plain_while_the_kernel_connects(certificates: Certificates) -> None:
+    def failing(sock: SSLSocket, address: Any) -> int | None:
+        with pytest.raises(BlockingIOError) as failure:
+            sock.connect(address)
+        return failure.value.errno
+
+    for connect in (SSLSocket.connect_ex, failing):
+        with listen(("127.0.0.1", 0)) as listener:
+            client = wrap_socket(Socket(), certificates.client(), server_hostname="127.0.0.1")
+            with client:
+                client.setblocking(False)
+                assert connect(client, listener.getsockname()) == errno.EINPROGRESS
+                plain, _ = listener.accept()
+                with pytest.raises(ssl.SSLWantReadError):
+                    client.send(b"hello")
+                accepting = spawn(wrap_socket, plain, certificates.server(), server_side=True)
+                client.do_handshake(block=True)
+                with accepting.result() as server:
+                    client.send(b"hello")
+                    assert server.recv(10) == b"hello"
+                    with pytest.raises(ValueError, match="already-connected"):
+                        client.connect(listener.getsockname())
+
+
+def test_nothing_leaves_in_plain_after_a_handshake_that_failed(certificates: Certificates) -> None:
+    with listen(("127.0.0.1", 0)) as listener:
+        trusting_nobody = SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        with trusting_nobody.wrap_socket(Socket(), server_hostname="127.0.0.1") as client:
+            connecting = spawn(client.connect, listener.getsockname())
+            plain, _ = listener.accept()
+            raw = plain.dup()
+            with plain, raw:
+                with pytest.raises(ssl.SSLError):
+                    wrap_socket(plain, certificates.server(), server_side=True)
+                with pytest.raises(ssl.SSLCertVerificationError):
+                    connecting.result()
+                with pytest.raises(ssl.SSLError):
+                    client.send(b"hello")
+                raw.setblocking(False)
+                with pytest.raises(BlockingIOError):
+                    raw.recv(10)
+
+
+def test_a_connect_that_failed_can_be_repeated(certificates: Certificates) -> None:
+    with listen(("127.0.0.1", 0)) as gone:
+        nobody = gone.getsockname()
+    client = wrap_socket(Socket(), certificates.client(), server_hostname="127.0.0.1")
+    with client, listen(("127.0.0.1", 0)) as listener:
+        with pytest.raises(ConnectionRefusedError):
+            client.connect(nobody)
+        assert client.connect_ex(nobody) == errno.ECONNREFUSED
+        connecting = spawn(client.connect, listener.getsockname())
+        with wrap_socket(listener.accept()[0], certificates.server(), server_side=True) as server:
+            connecting.result()
+            server.sendall(b"hello")
+            assert client.recv(10) == b"hello"
+
+
+def test_a_name_that_cannot_be_one_closes_the_connection(certificates: Certificates) -> None:
+    a, b = socketpair()
+    with a, b:
+        with pytest.raises(ValueError, match="server_hostname"):
+            wrap_socket(a, certificates.client(), server_hostname=".localhost")
+        assert a.fileno() == -1
+        assert b.recv(1) == b""
 
 
 def test_plain_data_of_a_dead_connection_does_not_pass_for_tls(certificates: Certificates) -> None:
