@@ -13,7 +13,7 @@ ctx.Deadline                ``deadline()``, ``remaining()``
 context.AfterFunc           ``after_cancel(scope, fn)``
 context.WithValue           ``contextvars``: a task starts with a copy of its spawner's, and so does
                             an offloaded call, on whichever hub or thread it runs
-one ctx for several tasks   ``with Group():`` inside the scope
+one ctx for several tasks   ``with Group():`` inside the scope, whose cause its tasks see
 =========================== ========================================================================
 
 Invariants

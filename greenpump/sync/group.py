@@ -19,7 +19,7 @@ threads; here a Group cancels its members one by one.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable
 from contextvars import copy_context
 from sys import _getframe
@@ -53,6 +53,7 @@ class Group:
 
     When one of them fails, or the block does, the others are cancelled and all errors are raised
     as an ExceptionGroup once every task has ended. A task that was cancelled alone is no failure.
+    What the block was cancelled for (``scope.cancel(error)`` around it) is its tasks' cause, too.
     ``limit`` is how many tasks may run at once; ``spawn`` parks while that many do.
 
     Leaving the block parks. Source: trio's nursery, asyncio.TaskGroup, Go's errgroup.
@@ -82,7 +83,7 @@ class Group:
         self._open = False
         self._taken = 0
         self._members: dict[Task[Any], None] = {}
-        self._queue: deque[_Place] = deque()
+        self._queue: OrderedDict[_Place, None] = OrderedDict()
         self._host: Task[Any] | None = None  # while it waits at the end of the block
         self._errors: list[BaseException] = []
         self._failed: list[str] = []
@@ -201,7 +202,7 @@ class Group:
             if not any(error is known for known in self._errors):
                 self._fail("its block", error)
             return None
-        self.cancel("its group was cancelled")
+        self.cancel(reason_after(error) or "its group was cancelled")
         return error
 
     def _wait_for_members(self, outside: BaseException | None) -> BaseException | None:
@@ -224,7 +225,7 @@ class Group:
                         break  # the hub ends the members itself, and nothing can park on it
                     if isinstance(interruption, Deadlock) and self._scope.cancelled:
                         break  # what is left wakes for nothing, not even for the cancel
-                    self.cancel("its group was cancelled")
+                    self.cancel(reason_after(interruption) or "its group was cancelled")
                     if isinstance(interruption, RecursionError):
                         break  # no room for the calls that waiting takes
             return outside
@@ -317,7 +318,7 @@ class Group:
             self._give_place()
             raise
         if self._scope.cancelled:
-            task.cancel("its group was cancelled")
+            task.cancel(self._scope.cause or "its group was cancelled")
         return task
 
     def _end_start(self, status: TaskStatus[Any]) -> None:
@@ -351,7 +352,7 @@ class Group:
             if self._has_room():
                 self._taken += 1
                 return
-            self._queue.append(place)
+            self._queue[place] = None
         try:
             hub.wait(place.task, place)
         except BaseException:
@@ -371,7 +372,7 @@ class Group:
         waiting = None
         with self._lock:
             if self._queue:
-                place = self._queue.popleft()
+                place, _ = self._queue.popitem(False)
                 place.given = True
                 waiting = place.task
             else:
@@ -413,6 +414,11 @@ class Group:
         return f"wait for {len(self._members)} task(s) of a group"
 
 
+def reason_after(error: BaseException | None) -> BaseException | str:
+    """What cancels tasks in a block that ``error`` ends: a cancel's cause is theirs, too."""
+    return (error.__cause__ if isinstance(error, Cancelled) else None) or ""
+
+
 def _innermost(error: BaseException) -> BaseException:
     """The error at the end of the chain of contexts, where one more has its place."""
     seen = {id(error)}
@@ -434,9 +440,9 @@ class _Place:
 
     def abandon(self, task: Task[Any]) -> bool:
         with self.group._lock:
-            if self.given or self not in self.group._queue:
+            if self not in self.group._queue:
                 return False
-            self.group._queue.remove(self)
+            del self.group._queue[self]
             return True
 
     def reason(self, task: Task[Any]) -> str:

@@ -36,7 +36,7 @@ from ..hub.report import report
 from ..hub.scope import shield
 from ..hub.spawning import current, spawn
 from .channel import Channel
-from .group import Group
+from .group import Group, reason_after
 
 if TYPE_CHECKING:
     from ..hub.hub import Hub
@@ -169,10 +169,13 @@ class Results(Iterator[T], Generic[T]):
 
         Raises what the last of them raised on the way out, if that was not raised before.
         """
+        self._close("its results were closed")
+
+    def _close(self, reason: str | BaseException) -> None:
         work = self._work
         work.closed = True
         if not work.driver.done:
-            work.driver.cancel("its results were closed")
+            work.driver.cancel(reason)
             with shield():
                 work.driver.join()
         error = work.take_error()
@@ -191,7 +194,7 @@ class Results(Iterator[T], Generic[T]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.close()
+        self._close(reason_after(error) or "its results were closed")
 
     def __del__(self) -> None:
         self._work.abandon()

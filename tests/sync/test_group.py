@@ -328,6 +328,56 @@ def test_the_task_of_the_block_is_cancelled() -> None:
     assert inner[0].cancelled
 
 
+@pytest.mark.parametrize("when", ["in the block", "at its end", "of the task"])
+def test_what_the_block_is_cancelled_for_reaches_its_tasks_and_theirs(when: str) -> None:
+    shutdown = Boom("shutdown")
+    seen = []
+
+    def leaf() -> None:
+        try:
+            forever()
+        except gp.Cancelled as error:
+            seen.append(error.__cause__)
+            raise
+
+    def branch() -> None:
+        with gp.Group() as group:
+            group.spawn(leaf)
+            group.spawn(leaf)
+            if when == "in the block":
+                forever()
+
+    def results() -> None:
+        gp.map(lambda _: leaf(), range(2), limit=2)
+
+    def request() -> None:
+        with gp.move_on_after() as scope:
+            scopes.append(scope)
+            branch()
+
+    scopes: list[gp.Scope] = []
+    with gp.Group() as outer:
+        task = outer.spawn(request)
+        if when == "of the task":
+            results_task = outer.spawn(results)
+        wait_all_parked()
+        if when == "of the task":
+            task.cancel(shutdown)
+            results_task.cancel(shutdown)
+        else:
+            scopes[0].cancel(shutdown)
+    assert seen == [shutdown] * (4 if when == "of the task" else 2)
+
+
+def test_who_comes_late_to_a_cancelled_group_is_told_why() -> None:
+    with gp.Group() as group:
+        group.cancel(cause := Boom("shutdown"))
+        task = group.spawn(forever)
+    error = task.exception()
+    assert error is not None
+    assert error.__cause__ is cause
+
+
 @pytest.mark.parametrize("at", ["body", "end"])
 def test_ctrl_c_goes_on_as_itself_with_the_errors_as_its_context(at: str, hub: Hub) -> None:
     def block(group: gp.Group) -> None:
@@ -587,6 +637,32 @@ def test_the_time_limit_of_a_spawner_that_waits_for_a_place() -> None:
 
 
 # -- other hubs and threads ------------------------------------------------------------------------
+
+
+def test_many_that_wait_for_a_place_leave_in_any_order_in_no_time() -> None:
+    """The last first: each would be looked for behind all the others."""
+    many = 20_000
+    with gp.Group(limit=1) as group:
+        held = group.spawn(forever)
+        waiting = [gp.spawn(group.spawn, forever) for _ in range(many)]
+        wait_all_parked()
+        looked_at = 0
+
+        def count(self: object, other: object) -> bool:
+            nonlocal looked_at
+            looked_at += 1
+            return self is other
+
+        place = type(next(iter(group._queue)))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(place, "__eq__", count, raising=False)
+            patch.setattr(place, "__hash__", object.__hash__, raising=False)
+            for task in reversed(waiting):
+                task.cancel()
+            for task in waiting:
+                task.join()
+        assert looked_at < many
+        held.cancel()
 
 
 def test_members_on_other_hubs() -> None:
