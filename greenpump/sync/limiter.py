@@ -18,7 +18,9 @@ Invariants
    at its time (``_settle``); and each task that waits has a deadline for when that would be.
 4. When somebody leaves the line, those behind are due sooner than they thought. Only the first of
    them need know: it is woken to look anew, and when it is served, so is the next, if need be.
-5. All fields change only under ``_lock``. Nobody parks, wakes or calls anything of the user's while
+5. Who stands in line could be served before his deadline when he came. So a crowd of more than the
+   limit allows is told at once, not after a wait that couldn't have helped (x/time/rate's rule).
+6. All fields change only under ``_lock``. Nobody parks, wakes or calls anything of the user's while
    holding it. Who sets ``parked`` from True to False has claimed the task.
 
 Rejected: taking the tokens when the wait begins and sleeping until they are there (x/time/rate: who
@@ -36,6 +38,7 @@ from threading import Lock
 from typing import Any
 
 from ..hub.local import this_hub
+from ..hub.scope import Scope
 from ..hub.task import NOBODY, Task
 from ..hub.timers import FAR
 from ..hub.wait import wake
@@ -85,6 +88,11 @@ class RateLimiter:
     def wait(self, n: int = 1) -> None:
         """Park until ``n`` events may happen; they are counted then.
 
+        In a scope whose deadline comes before its turn, as things stand, it doesn't wait in vain:
+        the scope ends now as it would at its deadline (a TimeoutError of ``timeout``, the quiet end
+        of ``move_on_after``), and nobody stands in line for nothing. Not while the limit is 0:
+        when that will change can't be known.
+
         Raises ValueError for more than ``burst``, which could never be, or a negative ``n``;
         Cancelled, in which case none were counted, and those behind are served sooner.
         """
@@ -97,9 +105,12 @@ class RateLimiter:
             hub.yield_now()
         if self._try(n):
             return
-        request = _Request(self, n, hub.prepare())
+        task = hub.prepare()
+        request = _Request(self, n, task)
         try:
             self._join(request)
+            if task.scope is not None:
+                self._end_in_vain(request, task.scope)
             while not self._granted(request):
                 task = hub.prepare()
                 if self._about_to_park(request):
@@ -267,6 +278,25 @@ class RateLimiter:
         for task in woken:
             wake(task)
         return request.granted
+
+    def _end_in_vain(self, request: _Request, scope: Scope) -> None:
+        """Cancel the scope whose deadline ``request`` would only wait for, if there is one."""
+        limit = scope.earliest()
+        if limit == FAR:
+            return
+        with self._lock:
+            if request.granted or not limit < (turn := self._turn(request)) < FAR:
+                return
+        # The outermost, as at the deadline; what a hook has is its scope's.
+        around: Scope | None = scope
+        while around is not None:
+            if around.deadline == limit:
+                scope = around
+            around = None if around.shielded else around.parent
+        scope.cancel(
+            f"{request.n} tokens of {self!r} come {(turn - limit) / 1e9:.3f} s after the end "
+            f"of the time limit of {scope.seconds} s"
+        )
 
     def _about_to_park(self, request: _Request) -> bool:
         """Find out until when; False if it was granted meanwhile."""

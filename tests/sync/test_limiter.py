@@ -291,6 +291,67 @@ def test_in_a_cancelled_scope_nobody_waits_but_what_is_there_is_given() -> None:
         assert nobody_stands_in(limiter)
 
 
+@whole_seconds()
+def test_a_wait_that_its_time_limit_would_end_ends_at_once() -> None:
+    start = now()
+    limiter = RateLimiter(1, burst=2)
+    limiter.wait(2)
+    told: list[str] = []
+    with gp.timeout(9):
+        with (
+            pytest.raises(TimeoutError, match=r"2 tokens of .* come 0\.500 s after .* of 1\.5 s"),
+            gp.timeout(1.5),
+        ):
+            limiter.wait(2)
+        with gp.move_on_after(0.5) as quiet:
+            gp.after_cancel(quiet, told.append, "hook")
+            with gp.timeout(3):
+                limiter.wait()
+            told.append("never")
+        assert quiet.expired
+        gp.yield_now()
+        assert told == ["hook"]
+        assert now() == start, "all this took no time"
+        assert nobody_stands_in(limiter)
+        with gp.timeout(1):
+            assert when_served(limiter) == start + 1, "at the very deadline is in time"
+        with gp.timeout(0.5), gp.shield():
+            assert when_served(limiter) == start + 2, "the limit around the shield is none in it"
+    with gp.move_on_after(0.5) as outer, gp.move_on_after(0.5) as inner:
+        limiter.wait()
+    assert (outer.expired, inner.expired) == (True, False), "as at the deadline itself"
+
+
+@whole_seconds()
+def test_who_stands_behind_others_counts_their_turns_too() -> None:
+    start = now()
+    limiter = RateLimiter(1, burst=3)
+    limiter.wait(3)
+    first = gp.spawn(when_served, limiter, 3)
+    reserved = limiter.reserve()
+    wait_all_parked()
+    with gp.move_on_after(4.5) as scope:
+        limiter.wait()
+    assert scope.expired
+    assert now() == start
+    reserved.cancel()
+    with gp.move_on_after(4.5):
+        assert when_served(limiter) == start + 4
+    assert first.result() == start + 3
+
+
+@whole_seconds()
+def test_a_limit_of_nothing_is_waited_for_until_the_deadline() -> None:
+    """Somebody may raise it: when, can't be known."""
+    start = now()
+    limiter = RateLimiter(0)
+    limiter.wait()
+    with gp.move_on_after(2) as scope:
+        limiter.wait()
+    assert scope.expired
+    assert now() == start + 2
+
+
 def test_who_never_has_to_wait_lets_the_others_run() -> None:
     limiter = RateLimiter(math.inf)
     turns = 0
