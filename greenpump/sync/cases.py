@@ -183,8 +183,9 @@ class Selection:
         entered = 0
         try:
             for latch in latches:
+                enter, _ = latch
                 try:
-                    latch[0]()
+                    enter()
                 except BaseException as error:
                     held_up(latch, error)
                 entered += 1
@@ -195,9 +196,8 @@ class Selection:
                         self.number = number
                     line.pop(self, None)
         finally:
-            while entered:
-                entered -= 1
-                latches[entered][1]()
+            for _, leave in latches[:entered]:
+                leave()
         for case, seat in self._seats:
             case.left(seat)
 

@@ -20,7 +20,8 @@ Invariants
    anyway, and a ``select`` enters one latch and not one for each of its channels. So a finaliser
    (or a signal handler, a trace function) that strikes inside and uses any channel would wait for
    itself. What it does by ``latched`` to an object that nobody is busy with is done there and then;
-   all else it is told not to do, by ``held_up``.
+   all else it is told not to do, by ``held_up``. Whether a thread is inside is read from where its
+   own functions stand (``_places_inside``): nothing is noted on the way in and out.
 4. Without the GIL each object has its own, a Lock.
 5. A fork is made inside everybody's latch: in the child no thread is left that could leave it.
 6. A signal handler of the program's that raises just as ``enter`` has succeeded leaves no latch
@@ -31,16 +32,18 @@ time. Only those who use many latches in a microsecond need one; the rest is ser
 
 Rejected: ``Lock`` with the GIL, too (as said; and where this raises, it deadlocks); a token without
 the GIL, too (half as many messages between two hubs: an exception for each time that it is taken);
-``RLock`` (twice inside is what must not be); one for each channel with the GIL, too (four are a
+``RLock`` (twice inside is what must not be); to look at the other threads, too, for who is inside
+(they go on meanwhile, and those who wait look the same: two that had to wait for each other did so
+for ever); one for each channel with the GIL, too (four are a
 quarter of what a select of four costs).
 """
 
 from __future__ import annotations
 
 import sys
-from _thread import get_ident
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from dis import get_instructions
 from os import register_at_fork
 from threading import Lock
 from time import sleep
@@ -55,12 +58,17 @@ R = TypeVar("R")
 Latch: TypeAlias = tuple[Callable[[], object], Callable[[], object]]
 """What enters it and what leaves it."""
 
-_entering: set[CodeType] = set()
+_entering: dict[CodeType, frozenset[int] | None] = {}
+"""The functions that enter a latch; where they are inside is found out when that is asked."""
 
 
 def enters_latch(function: F) -> F:
-    """A decorator for functions that enter a latch: so ``held_up`` knows them."""
-    _entering.add(function.__code__)
+    """A decorator for functions that enter a latch: so ``held_up`` knows them.
+
+    They are to do it as shown above, line by line and with these very names; the latch is what
+    they call ``latch``, or that of what they call ``line`` or ``self``.
+    """
+    _entering[function.__code__] = None
     return function
 
 
@@ -102,45 +110,83 @@ def held_up(latch: Latch, error: BaseException, owner: object = None) -> bool:
     busy with that, or with None, and an error that isn't ``enter``'s own.
     """
     enter, leave = latch
-    if type(error) is not IndexError:
+    traceback = error.__traceback__
+    if type(error) is not IndexError or (traceback and traceback.tb_next):
         leave()  # a signal handler raised; and a token that is there already is no second one
         raise error
+    inside = [frame for frame in _stack(sys._getframe(1)) if _is_inside(frame, latch)]
+    if inside:
+        if owner is not None and not any(_is_busy_with(owner, frame) for frame in inside):
+            return False
+        raise HubError(
+            "a finaliser, signal handler or trace function used a channel while it interrupted "
+            "an operation on a channel; let it spawn a task for that"
+        )
     while True:
-        outer = _interrupted()
         try:
             enter()
         except IndexError:
-            pass
+            sleep(0)  # lets go of the GIL: another thread is inside, and about to leave
         else:
             return True
-        if outer:
-            if owner is not None and not any(_is_busy_with(owner, frame) for frame in outer):
-                return False
-            raise HubError(
-                "a finaliser, signal handler or trace function used a channel while it interrupted "
-                "an operation on a channel; let it spawn a task for that"
-            )
-        sleep(0)  # lets go of the GIL
 
 
-def _interrupted() -> list[FrameType]:
-    """Those who were about to enter a latch on this thread before the last one, who found it taken.
-
-    None, when another thread is about to: then it is that one who is inside.
-    """
-    outer = [frame for frame in _stack(sys._getframe()) if frame.f_code in _entering][1:]
-    if outer:
-        me = get_ident()
-        others = [frame for ident, frame in sys._current_frames().items() if ident != me]
-        if any(each.f_code in _entering for frame in others for each in _stack(frame)):
-            return []
-    return outer
+_entering[held_up.__code__] = None
 
 
 def _stack(frame: FrameType | None) -> Iterator[FrameType]:
     while frame is not None:
         yield frame
         frame = frame.f_back
+
+
+def _is_inside(frame: FrameType, latch: Latch) -> bool:
+    """Whether a frame of this thread was interrupted inside ``latch``: by where it stands."""
+    code = frame.f_code
+    if code not in _entering:
+        return False
+    places = _entering[code]
+    if places is None:
+        places = _entering[code] = _places_inside(code)
+    if frame.f_lasti not in places:
+        return False
+    names = frame.f_locals
+    owner = names.get("line") or names.get("self")
+    return (names.get("latch") or getattr(owner, "_latch", None)) is latch
+
+
+def _places_inside(code: CodeType) -> frozenset[int]:
+    """The instructions at which a function that enters a latch is inside, by their offsets.
+
+    That is the call of ``enter``, since what strikes there comes when it has returned; and what
+    lies between the lines of ``held_up()`` and of ``leave()``.
+    """
+    instructions = list(get_instructions(code))
+    ends = [each.offset for each in instructions[1:]] + [len(code.co_code)]
+    lines: dict[int, int] = {}
+    last = code.co_firstlineno
+    for start, end, line in code.co_lines():
+        last = line or last  # what has none is the end of what comes before
+        lines.update(dict.fromkeys(range(start, end), last))
+
+    def lines_with(name: str) -> set[int]:
+        return {
+            lines[each.offset]
+            for each in instructions
+            if each.opname.startswith("LOAD")
+            and name in (each.argval if isinstance(each.argval, tuple) else (each.argval,))
+        }
+
+    entering, leaving = lines_with("enter"), lines_with("leave")
+    between: set[int] = set()
+    for held in lines_with("held_up"):
+        between.update(range(held + 1, min((line for line in leaving if line > held), default=0)))
+    places: set[int] = set()
+    for each, end in zip(instructions, ends, strict=True):
+        line = lines[each.offset]
+        if line in between or (line in entering and each.opname.startswith("CALL")):
+            places.update(range(each.offset, end))  # with its caches, where 3.11 stands in a call
+    return frozenset(places)
 
 
 def _is_busy_with(owner: object, frame: FrameType) -> bool:
@@ -153,23 +199,21 @@ def _is_busy_with(owner: object, frame: FrameType) -> bool:
 
 @enters_latch
 def _enter_everybodys() -> None:
-    for latch in EVERYBODYS:
-        try:
-            latch[0]()
-        except BaseException as error:
-            held_up(latch, error)
+    [latch] = EVERYBODYS
+    enter, _ = latch
+    try:
+        enter()
+    except BaseException as error:
+        held_up(latch, error)
 
 
-def _leave_everybodys() -> None:
-    for _, leave in EVERYBODYS:
-        leave()
-
-
-register_at_fork(
-    before=_enter_everybodys,
-    after_in_parent=_leave_everybodys,
-    after_in_child=_leave_everybodys,
-)
+if EVERYBODYS:
+    [(_, _leave_everybodys)] = EVERYBODYS
+    register_at_fork(
+        before=_enter_everybodys,
+        after_in_parent=_leave_everybodys,
+        after_in_child=_leave_everybodys,
+    )
 
 
 @enters_latch

@@ -143,8 +143,9 @@ def _attempt(ways: Sequence[Case], others: bool, wait: bool) -> tuple[int, Any] 
     entered = 0
     try:
         for latch in latches:
+            enter, _ = latch
             try:
-                latch[0]()
+                enter()
             except BaseException as error:
                 held_up(latch, error)
             entered += 1
@@ -168,9 +169,8 @@ def _attempt(ways: Sequence[Case], others: bool, wait: bool) -> tuple[int, Any] 
         else:
             return joined(ways, latches) if wait else None
     finally:
-        while entered:
-            entered -= 1
-            latches[entered][1]()
+        for _, leave in latches[:entered]:
+            leave()
     if partner is not None:
         wake(partner)
     return number, value

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import gc
+import linecache
 import os
+import re
 import sys
 import threading
 import time
 import weakref
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
+from dis import opname
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -19,6 +23,8 @@ from greenpump.errors import HubError
 from greenpump.hub.task import FREE_THREADED
 from greenpump.sync.latch import (
     EVERYBODYS,
+    _entering,
+    _is_inside,
     enters_latch,
     held_up,
     in_order,
@@ -119,6 +125,23 @@ def test_an_error_of_a_signal_handler_s_leaves_it_free() -> None:
     enter()
     with pytest.raises(IndexError):
         enter()
+
+
+@with_the_gil
+def test_so_does_an_index_error_of_a_handler_s() -> None:
+    latch = own_latch()
+    enter, _ = latch
+
+    def handler() -> None:
+        raise IndexError("a handler's")
+
+    enter()
+    try:
+        handler()
+    except IndexError as error:
+        with pytest.raises(IndexError, match="a handler's"):
+            held_up(latch, error)
+    assert latched(latch, int) == 0
 
 
 class Cycle:
@@ -252,6 +275,161 @@ def test_a_fork_waits_until_it_is_free_and_leaves_it_free_in_both() -> None:
     assert os.waitpid(pid, 0) == (pid, 0)
     thread.join()
     assert gp.Channel[int](1).try_send(1)
+
+
+@with_the_gil
+def test_who_is_inside_does_not_wait_for_those_who_wait_for_it() -> None:
+    channel, other, third = gp.Channel[int](), gp.Channel[int](1), gp.Channel[int](1)
+    sent: list[bool] = []
+
+    def finaliser() -> None:
+        thread.start()
+        while not any(frame.f_code is held_up.__code__ for frame in sys._current_frames().values()):
+            time.sleep(0)  # until the thread waits for the latch
+        sent.append(other.try_send(1))
+
+    thread = threading.Thread(target=third.send, args=(1,))
+    assert strike_inside(channel, finaliser) == []
+    thread.join()
+    assert sent == [True]
+    assert (len(other), len(third)) == (1, 1)
+
+
+@with_the_gil
+def test_who_only_was_inside_waits_for_another_thread() -> None:
+    # It is interrupted in ``send``, but before that enters or after it has left.
+    [(enter, leave)] = EVERYBODYS
+    inside, leaving = threading.Event(), threading.Event()
+    other = gp.Channel[int](1)
+
+    class Interrupted(gp.Channel[int]):
+        def _charge(self) -> None:
+            super()._charge()
+            sent.append(other.try_send(1))
+
+    @enters_latch
+    def hold() -> None:
+        enter()
+        inside.set()
+        leaving.wait()
+        leave()
+
+    sent: list[bool] = []
+    channel = Interrupted(1)
+    channel._quota = -1
+    thread = threading.Thread(target=hold)
+    thread.start()
+    inside.wait()
+    threading.Timer(0.001, leaving.set).start()
+    channel.send(1)
+    thread.join()
+    assert sent == [True]
+
+
+@with_the_gil
+def test_a_handler_that_strikes_when_enter_has_returned_is_inside() -> None:
+    channel, other, met = gp.Channel[int](1), gp.Channel[int](1), []
+
+    def strike(frame: FrameType, event: str, function: Any) -> None:
+        # Where a signal handler would be called, too.
+        if event == "c_return" and frame.f_code is gp.Channel.send.__code__:
+            sys.setprofile(None)
+            met.append((function.__name__, other.try_send(1)))
+
+    sys.setprofile(strike)
+    channel.send(1)
+    sys.setprofile(None)
+    assert met == [("pop", True)]
+    assert (channel.recv(), other.recv()) == (1, 1)
+
+
+@with_the_gil
+def test_who_is_inside_another_one_waits() -> None:
+    # A PriorityQueue compares its items inside a latch of its own.
+    [(enter, leave)] = EVERYBODYS
+    channel = gp.Channel[int](1)
+    queue: gp.PriorityQueue[Any] = gp.PriorityQueue()
+
+    class Item:
+        def __lt__(self, other: object) -> bool:
+            enter()
+            threading.Timer(0.001, leave).start()  # as another thread that is inside
+            channel.send(1)
+            return True
+
+    queue.put(Item())
+    queue.put(Item())
+    assert channel.recv() == 1
+    assert latched((enter, leave), int) == 0
+
+
+UNTOLD = re.compile(r"enter\(\)|leave\(\)|held_up\(|in latches")
+
+
+@with_the_gil
+def test_it_knows_at_each_instruction_whether_it_is_inside() -> None:
+    select: Any = gp.select
+    [latch] = EVERYBODYS
+    token: Any = latch[0].__self__  # type: ignore[attr-defined]
+    seen: Counter[tuple[str, bool]] = Counter()
+    wrong = []
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        if frame.f_code not in _entering:
+            return None
+        frame.f_trace_opcodes = True
+        code, lasti = frame.f_code, frame.f_lasti
+        where = linecache.getline(code.co_filename, frame.f_lineno or 0)
+        # Nothing strikes where a loop goes from latch to latch, nor at what has no line unless that
+        # ends a loop; and calls are told when they return.
+        jumps = opname[code.co_code[lasti]].startswith("JUMP_BACKWARD")
+        if event == "opcode" and (where or jumps) and not UNTOLD.search(where):
+            inside = not token
+            seen[code.co_name, inside] += 1
+            if _is_inside(frame, latch) is not inside:
+                wrong.append((code.co_name, frame.f_lineno, lasti, inside))
+        return trace
+
+    def everything() -> None:
+        rendezvous, buffered, full = gp.Channel[int](), gp.Channel[int](2), gp.Channel[int](1)
+        queue: gp.Queue[int] = gp.Queue(1)
+        assert gp.select(gp.receiving(rendezvous), gp.receiving(full), timeout=0) is None
+        tasks = [gp.spawn(rendezvous.send, 1), gp.spawn(full.send, 2), gp.spawn(full.send, 3)]
+        tasks += [gp.spawn(queue.put, number) for number in range(2)]
+        gp.yield_now()
+        assert [rendezvous.recv(), full.recv(), full.recv()] == [1, 2, 3]
+        assert [queue.get(), queue.get()] == [0, 1]
+        with gp.move_on_after(0):
+            rendezvous.recv()
+        with gp.move_on_after(0):
+            rendezvous.send(1)
+        # Selects that find each other, one that is overtaken, and one that waits in vain.
+        tasks.append(gp.spawn(select, gp.receiving(rendezvous), gp.receiving(full)))
+        tasks.append(gp.spawn(select, gp.sending(rendezvous, 1), gp.receiving(buffered)))
+        lost = gp.spawn(select, gp.sending(rendezvous, 1), gp.receiving(full))
+        gp.yield_now()
+        lost.cancel()
+        assert full.try_send(1)
+        assert full.try_recv() == 1
+        buffered.send(1)
+        buffered.close()
+        assert list(buffered) == [1]
+        with pytest.raises(gp.ChannelClosed):
+            buffered.send(1)
+        for task in tasks:
+            task.result()
+
+    sys._getframe().f_trace_opcodes = True  # 3.12 looks here whether anybody wants them
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        gp.spawn(everything).result()
+    finally:
+        sys.settrace(before)
+    assert wrong == []
+    for name in ("send", "recv", "put", "latched", "_attempt", "leave"):
+        assert seen[name, True], name
+        assert seen[name, False], name
 
 
 @with_the_gil
