@@ -23,6 +23,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 from examples.chat import tokens
 from tests.conftest import require
 from tests.examples.chat_server import ROOT, ChatServer
+from tests.examples.redis_server import RedisServer
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -190,6 +191,11 @@ def test_two_tabs_chat(open_tab: OpenTab, transport: str) -> None:
     assert alice.console() == []
 
 
+def test_a_link_can_only_ask_for_a_transport(open_tab: OpenTab) -> None:
+    alice = open_tab("alice", query="?transport=run")  # the name of a method, that calls itself
+    assert alice.get("state").get_attribute("data-transport") == "websocket"
+
+
 def test_shift_enter_breaks_the_line_and_limits_are_said(open_tab: OpenTab) -> None:
     alice = open_tab("alice")
     text = alice.get("text")
@@ -321,6 +327,37 @@ def test_a_killed_server_with_a_file_loses_nothing(
         assert "missing" not in bob.get("log").text
 
 
+def test_a_store_that_was_down_at_the_beginning_is_waited_for(
+    driver: Any, tmp_path: Path, open_tab: OpenTab
+) -> None:
+    with RedisServer(tmp_path) as redis, ChatServer("--store", redis.url) as server:
+        alice = Tab(driver, server)
+        alice.join("alice", "lobby")
+        redis.kill()
+        server.kill()
+        server.start()
+        alice.until(lambda: get(server, "/stats")["refused"] > 0)  # its subscription, among others
+        alice.get("text").send_keys("hi", Keys.ENTER)
+        redis.start()
+        alice.until(lambda: alice.state() == "live" and not alice.sending())
+        assert alice.messages() == ["hi"]
+
+
+def test_history_of_another_epoch_is_not_put_above(open_tab: OpenTab, server: ChatServer) -> None:
+    for number in range(60):
+        say(server, f"old {number}")
+    alice = open_tab("alice")
+    alice.until(lambda: has_messages(alice, 50))
+    server.kill()  # and what it had in memory is gone
+    server.start()
+    say(server, "new")
+    alice.sees("new")
+    alice.front().execute_script("arguments[0].scrollTop = 0", alice.get("scroller"))
+    say(server, "newest")
+    alice.sees("newest")
+    assert alice.messages() == [f"old {number}" for number in range(10, 60)] + ["new", "newest"]
+
+
 def test_channels_have_unread_counts(open_tab: OpenTab) -> None:
     alice, bob = open_tab("alice"), open_tab("bob")
     alice.get("another-name").send_keys("second", Keys.ENTER)
@@ -366,6 +403,11 @@ def test_history_comes_on_scrolling_up(open_tab: OpenTab, server: ChatServer) ->
         alice.front().execute_script("arguments[0].scrollTop = 0", alice.get("scroller"))
         alice.until(partial(has_messages, alice, count))
     assert alice.messages() == [f"line {number}" for number in range(120)]
+
+
+def get(server: ChatServer, path: str) -> Any:
+    with urllib.request.urlopen(f"{server.url}{path}", timeout=20) as response:
+        return json.load(response)
 
 
 def has_messages(tab: Tab, count: int) -> bool:

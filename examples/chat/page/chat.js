@@ -184,6 +184,7 @@ function showItem(channel, item) {
     where.sending.delete(item.cid);
   }
   if (type === "MSG") where.oldest ??= item.seqid;
+  if (item.why === "epoch") where.oldest &&= 0; // the numbers above are no longer the server's
   where.log.append(renderItem(where, item));
   where.log.append(...where.sending.values()); // what is not said yet comes last
   if (type === "MSG" && !isMine && (where !== room || document.hidden)) {

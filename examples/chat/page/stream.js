@@ -22,7 +22,7 @@ export class Stream {
   // the server's reason; onUnread(channel, count) gets how much was said where nobody listens.
   constructor({ sname, token, transport, onItem, onState, onUnread }) {
     Object.assign(this, { sname, token, onItem, onState, onUnread });
-    this.transports = transport ? [transport] : [...TRANSPORTS];
+    this.transports = TRANSPORTS.includes(transport) ? [transport] : [...TRANSPORTS];
     this.positions = new Map(); // channel -> the id of the last item, null before the first
     this.current = null; // the channel that is listened to where there can be but one
     this.pending = new Map(); // cid -> what is not acknowledged
@@ -231,8 +231,12 @@ export class Stream {
   }
 
   refuse({ type, cid, reason }) {
-    if (type === "429" || type === "503") {
+    if (cid && (type === "429" || type === "503")) {
       setTimeout(() => this.sendAgain(cid), 1000);
+      return;
+    }
+    if (type === "503") {
+      this.hangUp(); // a channel that could not be listened to: the next connection tries again
       return;
     }
     this.pending.get(cid)?.reject(new Refused(reason));
