@@ -151,9 +151,12 @@ class Engine(Socket):
                     self._answer()
                     if stopped is not None:
                         raise self._naming(stopped, "handshake")
-                    self._ahead = self._incoming.pending > 0
-                    self._done = True
-                    self._open = not self._shut
+                    if first:
+                        self._ahead = self._incoming.pending > 0
+                        self._done = True
+                        self._open = not self._shut
+                    else:
+                        self._ahead = True  # there may be the rest of a record, or what it fetched
                     return
                 self._flush(until, name)
                 try:

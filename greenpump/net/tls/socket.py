@@ -155,11 +155,7 @@ class SSLSocket(Stream, _Plain, ssl.SSLSocket):
                 raise
             data = b""
         if data:
-            reason = "Closed before TLS handshake with data in recv buffer."
-            refusal = ssl.SSLError(errno.ENOTCONN, reason)
-            refusal.reason = reason
-            refusal.library = None  # type: ignore[assignment]
-            raise refusal
+            raise _refusal(errno.ENOTCONN, "Closed before TLS handshake with data in recv buffer.")
         return False
 
     def _start_tls(self, received: bytes = b"") -> None:
@@ -247,22 +243,32 @@ class SSLSocket(Stream, _Plain, ssl.SSLSocket):
         """Say farewell, wait for the peer's, and go on in plain over the same socket; parks.
 
         Returns itself. Raises ValueError where there is no TLS, ssl.SSLError when the peer sends
-        on or cuts the connection. Source: ssl.SSLSocket.unwrap.
+        on or cuts the connection, or what it has sent was not all received yet. Source:
+        ssl.SSLSocket.unwrap.
         """
         if self._sslobj is None:
             raise ValueError("No SSL wrapper around " + str(self))
         until = self._until(READ, "unwrap")
-        # Ours goes first: a task that receives has its turn until the peer's has come.
-        if self._part():
-            self._flush(until, "unwrap")
-            self._take_turn(self._receiving, READ, until, "unwrap")
-            try:
-                while self._part():
-                    self._feed(self._fetch(until))
-            finally:
-                self._receiving.give()
+        try:
+            # Ours goes first: a task that receives has its turn until the peer's has come.
+            if self._part():
+                self._flush(until, "unwrap")
+                self._take_turn(self._receiving, READ, until, "unwrap")
+                try:
+                    while self._part():
+                        self._feed(self._fetch(until))
+                finally:
+                    self._receiving.give()
+        except ssl.SSLError:
+            self._answer()  # our farewell, and the alert that tells the peer why
+            raise
         self._flush(until, "unwrap")
         with self._lock:
+            if self._rest:
+                self._ahead = self._end = True
+                raise _refusal(
+                    ssl.SSL_ERROR_SSL, "unwrap before all that came over TLS has been received"
+                )
             self._drop_tls()
             self._rest = self._incoming.read()
         return self
@@ -275,6 +281,10 @@ class SSLSocket(Stream, _Plain, ssl.SSLSocket):
             except ssl.SSLWantReadError:
                 return True
             except OSError as error:
+                if self._done and self._end is None:
+                    # OpenSSL can't go on, and would have who receives wait for more for ever.
+                    self._ahead = True
+                    self._end = error
                 raise self._naming(error, "unwrap") from None
             return False
 
@@ -382,6 +392,14 @@ def _arrived(fn: Callable[[Any], object], conn: SSLSocket) -> object:
             return None
     getcurrent().task.fn = fn  # type: ignore[attr-defined]  # people know it by fn's name
     return fn(conn)
+
+
+def _refusal(code: int, reason: str) -> ssl.SSLError:
+    """An SSLError of our own, with the attributes that OpenSSL's have."""
+    refusal = ssl.SSLError(code, reason)
+    refusal.reason = reason
+    refusal.library = None  # type: ignore[assignment]
+    return refusal
 
 
 def _connect_ex(sock: SSLSocket, address: Any) -> int:

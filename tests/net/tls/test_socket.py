@@ -8,6 +8,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -264,6 +265,30 @@ def test_the_handshake_is_done_when_needed(certificates: Certificates) -> None:
         writer.join()
 
 
+def test_another_handshake_leaves_the_stream_in_order(pair: Pair) -> None:
+    a, b = pair()
+    a.sendall(b"a record")
+    assert b.recv(2) == b"a "
+    b.do_handshake()
+    b.settimeout(10)
+    assert b.recv(10) == b"record"
+
+    data = os.urandom(100) * 160
+    a.setblocking(False)
+    sent = 0
+    with suppress(ssl.SSLWantWriteError):
+        while sent < MEGABYTES:
+            sent += a.send(data)
+    assert sent < MEGABYTES
+    a.do_handshake()
+    a.setblocking(True)
+    sending = spawn(a.sendall, data)  # the same again, as OpenSSL would have it
+    assert b.recv_exactly(sent + len(data)) == data * (sent // len(data) + 1)
+    sending.result()
+    a.close()
+    assert b.recv(10) == b""
+
+
 # -- the end -------------------------------------------------------------------------------------
 
 
@@ -337,6 +362,31 @@ def test_plain_bytes_right_behind_the_farewell(pair: Pair) -> None:
     assert unwrapping.result() is b
     assert b.recv_until(b"\n") == b"first\n"
     assert b.recv(10) == b"second"
+
+
+def test_unwrap_while_the_peer_sends_on(pair: Pair) -> None:
+    a, b = pair()
+    a.sendall(b"not to be lost unnoticed")
+    with pytest.raises(ssl.SSLError, match="APPLICATION_DATA_AFTER_CLOSE_NOTIFY"):
+        b.unwrap()
+    a.settimeout(10)
+    b.settimeout(10)
+    assert a.recv(10) == b""  # it is told
+    with pytest.raises(ssl.SSLError, match="APPLICATION_DATA_AFTER_CLOSE_NOTIFY"):
+        b.recv(10)  # and here nobody waits for what can't be understood any more
+
+
+def test_unwrap_before_all_was_received(pair: Pair) -> None:
+    a, b = pair()
+    a.sendall(b"line\nmore")
+    assert b.recv_until(b"\n") == b"line\n"
+    other = spawn(a.unwrap)
+    with pytest.raises(ssl.SSLError, match="received"):
+        b.unwrap()
+    other.result()
+    a.sendall(b"in plain")
+    assert [b.recv(10), b.recv(10)] == [b"more", b""]
+    assert b.unwrap().recv(10) == b"in plain"
 
 
 def test_unwrap_ends_a_reader(pair: Pair) -> None:
