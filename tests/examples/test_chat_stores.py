@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -301,6 +302,28 @@ def test_a_redis_that_has_forgotten_the_end_begins_an_epoch(tmp_path: Path) -> N
                 after.position.epoch
             }
             assert store.publish("room", "ann", "kept", "c1").position.seq == 0  # said once
+
+
+@pytest.mark.parametrize(
+    "entry", [{"by": "nobody"}, {"channel": b"\xff", "kind": "SIGN", "sname": "", "data": "{}"}]
+)
+def test_what_others_write_on_the_bus_stops_no_news(
+    redis: RedisServer, entry: dict[Any, Any]
+) -> None:
+    from examples.chat.stores.redis_streams import BUS, RedisStore
+
+    redis.flush()
+    with opened(redis.url) as store:
+        assert isinstance(store, RedisStore)
+        with store.follow() as feed:
+            store.redis.xadd(BUS, entry)
+            with pytest.raises(StoreDown):
+                next(iter(feed))
+        message = store.publish("room", "ann", "hi", "")
+        with Listener(store) as listener:
+            after = store.publish("room", "ann", "more", "")
+            assert listener.until(1) == [after]
+            assert store.since("room", -1, 10) == [message, after]
 
 
 def test_who_is_too_far_behind_what_redis_tells_is_told(redis: RedisServer) -> None:

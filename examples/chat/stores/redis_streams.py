@@ -44,6 +44,8 @@ CONNECTIONS = 32
 BLOCK_SECONDS = 5.0
 """How long Redis may leave a reader of the bus without an answer."""
 ANSWER_SECONDS = 5.0
+FAILURES = redis.RedisError, OSError, UnicodeDecodeError
+"""What a call raises: Redis' refusals, the network's, and text that isn't the chat's."""
 
 EPOCH = """
     local channel, history = unpack(KEYS)
@@ -212,7 +214,7 @@ class RedisStore:
         with self._calls:
             try:
                 return fn(*args, **kwargs)
-            except (redis.RedisError, OSError) as error:
+            except FAILURES as error:
                 raise StoreDown(f"Redis: {error}") from error
 
 
@@ -238,13 +240,16 @@ class RedisFeed:
                 entries = found[0][1] if found else []
                 # What Redis had to drop has more behind it than is read at once.
                 oldest: Any = client.xrange(BUS, count=1) if len(entries) == AT_ONCE else []
-            except (redis.RedisError, OSError) as error:
+                news = [_news(fields) for _, fields in entries]
+            except FAILURES as error:
                 raise StoreDown(f"Redis: {error}") from error
+            except (KeyError, ValueError) as error:
+                # The next feed begins behind it.
+                raise StoreDown(f"on the bus is something of somebody else's: {error}") from error
             if oldest and _number(oldest[0][0]) > _number(self._last) > (0, 0):
                 raise StoreDown("this node fell too far behind")
             if entries:
                 self._last = entries[-1][0]
-                news = [_news(fields) for _, fields in entries]
                 for each in news:
                     if isinstance(each, Message):
                         self._store.know(each.channel, each.position)
