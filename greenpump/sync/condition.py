@@ -38,6 +38,7 @@ class Condition(Waiters[bool]):
 
     Several conditions may share one ``mutex``; without, it makes its own. ``with condition:``,
     ``acquire`` and ``release`` are the mutex's. Usable from tasks of any hub and from any thread.
+    Raises TypeError when ``mutex`` is no Mutex.
 
     Source: threading.Condition (whose lock is an RLock; a Mutex can't be acquired twice), Go's
     sync.Cond.
@@ -47,7 +48,11 @@ class Condition(Waiters[bool]):
 
     def __init__(self, mutex: Mutex | None = None) -> None:
         super().__init__()
-        self._mutex = Mutex() if mutex is None else mutex
+        if mutex is None:
+            mutex = Mutex()
+        elif not isinstance(mutex, Mutex):
+            raise TypeError(f"a Condition's mutex is a greenpump.Mutex, not {mutex!r}")
+        self._mutex = mutex
 
     def acquire(self, *, timeout: float | None = None) -> bool:
         """The mutex's ``acquire``."""

@@ -21,6 +21,7 @@ from ..hub.local import this_hub
 from ..hub.task import Task
 from ..hub.timers import FAR
 from ..hub.wait import wake
+from .waiters import check_timeout
 
 
 class Seat(Protocol):
@@ -68,6 +69,8 @@ class Event:
 
         Raises Cancelled in a cancelled scope, ValueError for a negative timeout.
         """
+        if timeout is not None:
+            check_timeout(timeout)
         if self._set:
             return True
         hub = this_hub()

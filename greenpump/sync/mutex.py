@@ -25,7 +25,7 @@ from types import TracebackType
 
 from ..hub.task import Task
 from ..hub.wait import wake
-from .waiters import Waiters, wake_all
+from .waiters import Waiters, check_timeout, wake_all
 
 
 class Mutex(Waiters[bool]):
@@ -52,6 +52,8 @@ class Mutex(Waiters[bool]):
 
         Raises Cancelled, in which case it isn't locked, and ValueError for a negative timeout.
         """
+        if timeout is not None:
+            check_timeout(timeout)
         try:
             self._free.pop()
         except IndexError:

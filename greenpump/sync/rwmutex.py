@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, Literal, TypeAlias
 
 from ..hub.task import Task
-from .waiters import Waiters, wake_all
+from .waiters import Waiters, check_timeout, wake_all
 
 Want: TypeAlias = Literal["read", "write"]
 
@@ -55,6 +55,8 @@ class RWMutex(Waiters[Want]):
 
         Raises Cancelled, in which case it was not acquired, and ValueError for a negative timeout.
         """
+        if timeout is not None:
+            check_timeout(timeout)
         return self.try_acquire_read() or self._wait("read", timeout) is not None
 
     def acquire_write(self, *, timeout: float | None = None) -> bool:
@@ -62,6 +64,8 @@ class RWMutex(Waiters[Want]):
 
         Raises Cancelled, in which case it was not acquired, and ValueError for a negative timeout.
         """
+        if timeout is not None:
+            check_timeout(timeout)
         return self.try_acquire_write() or self._wait("write", timeout) is not None
 
     def try_acquire_read(self) -> bool:

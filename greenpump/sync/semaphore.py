@@ -17,7 +17,7 @@ from operator import index
 from types import TracebackType
 
 from ..hub.task import Task
-from .waiters import Waiters, wake_all
+from .waiters import Waiters, check_timeout, wake_all
 
 
 class Semaphore(Waiters[int]):
@@ -58,6 +58,8 @@ class Semaphore(Waiters[int]):
         """
         if n != 1:
             self._check(n)
+        if timeout is not None:
+            check_timeout(timeout)
         lock = self._lock
         try:
             lock.acquire()

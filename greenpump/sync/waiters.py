@@ -170,6 +170,15 @@ class Waiters(Generic[W]):
         return f"<{type(self).__name__} at {id(self):#x}: {self._state()}{waiting}>"
 
 
+def check_timeout(seconds: float) -> None:
+    """Refuse what is no time, also where there is nothing to wait for and it would do no harm.
+
+    A mistake that shows under contention alone is found late.
+    """
+    if not seconds >= 0:
+        raise ValueError(f"a time in seconds must not be negative or NaN: {seconds!r}")
+
+
 def wake_all(tasks: Iterable[Task[Any]]) -> None:
     """Wake tasks that were let in, in their order."""
     for task in tasks:

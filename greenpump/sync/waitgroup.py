@@ -19,7 +19,7 @@ from typing import Any, ParamSpec, TypeVar
 from ..hub.report import report
 from ..hub.spawning import spawn
 from ..hub.task import Task
-from .waiters import Waiters, wake_all
+from .waiters import Waiters, check_timeout, wake_all
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -77,6 +77,8 @@ class WaitGroup(Waiters[bool]):
 
         Raises Cancelled, and ValueError for a negative timeout.
         """
+        if timeout is not None:
+            check_timeout(timeout)
         return not self._count or self._wait(True, timeout) is not None
 
     def _take(self, want: bool) -> bool:

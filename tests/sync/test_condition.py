@@ -92,6 +92,12 @@ def test_notify_all_wakes_all_and_none_that_comes_later() -> None:
     assert is_free(condition)
 
 
+@pytest.mark.parametrize("lock", [threading.Lock(), threading.RLock(), gp.Semaphore(), Mutex])
+def test_what_is_no_mutex_is_refused(lock: Any) -> None:
+    with pytest.raises(TypeError, match="a Condition's mutex is a greenpump"):
+        Condition(lock)
+
+
 @pytest.mark.parametrize("call", ["wait", "notify", "notify_all"])
 def test_without_the_mutex_it_is_refused_as_by_threading(call: str) -> None:
     with pytest.raises(RuntimeError):

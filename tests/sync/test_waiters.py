@@ -278,6 +278,25 @@ def test_a_bad_time_limit_is_refused_and_leaves_nothing(kind: Kind, bad: float) 
     assert waiting(waiters) == 0
 
 
+@pytest.mark.parametrize("bad", [-1, float("nan")])
+def test_a_bad_time_limit_is_refused_also_where_nobody_would_wait(bad: float) -> None:
+    mutex, semaphore, rw, group, event = Mutex(), Semaphore(), RWMutex(), WaitGroup(), gp.Event()
+    event.set()
+    for wait in (
+        mutex.acquire,
+        semaphore.acquire,
+        rw.acquire_read,
+        rw.acquire_write,
+        group.wait,
+        event.wait,
+    ):
+        with pytest.raises(ValueError, match="time in seconds"):
+            wait(timeout=bad)
+        assert wait(timeout=0)  # nothing was taken
+        if wait == rw.acquire_read:
+            rw.release_read()
+
+
 @kinds
 def test_a_cancel_after_the_grant_comes_too_late(kind: Kind) -> None:
     waiters, got = kind.make(), []
