@@ -129,6 +129,11 @@ def test_keep_alive(new: Callable[[], Parser], head: bytes, keep_alive: bool) ->
             400,
         ),
         (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 16385\r\n\r\n", 413),
+        (
+            b"POST / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+            400,
+        ),
         (b"POST / HTTP/1.1\r\nHost: a\r\nExpect: a-pony\r\n\r\n", 417),
         (b"GET / HTTP/1.1\r\nHost: a\r\nA: " + b"x" * (MAX_HEAD + 1), 431),
         (b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * MAX_HEAD, 431),
@@ -185,6 +190,30 @@ def test_what_follows_an_upgrade_is_left_alone(new: Callable[[], Parser]) -> Non
     [request] = parser.complete
     assert request.path == "/"
     assert not request.keep_alive  # what follows need not be HTTP
+
+
+@each_parser
+@pytest.mark.parametrize(
+    ("framing", "sent", "body"),
+    [
+        (b"Content-Length: 2", b"hi", b"hi"),
+        (b"Transfer-Encoding: chunked", b"2\r\nhi\r\n1\r\n!\r\n0\r\n\r\n", b"hi!"),
+        (b"Content-Length: 0", b"", b""),
+    ],
+)
+@pytest.mark.parametrize("step", [1, 7, 1000])
+def test_an_offer_of_h2c_leaves_the_body_alone(
+    new: Callable[[], Parser], framing: bytes, sent: bytes, body: bytes, step: int
+) -> None:
+    parser = new()
+    head = b"PUT /x HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
+    data = head + framing + b"\r\n\r\n" + sent
+    for start in range(0, len(data), step):
+        assert not parser.complete
+        parser.feed(data[start : start + step])
+    [request] = parser.complete
+    assert (request.method, request.path, request.body) == ("PUT", "/x", body)
+    assert not request.keep_alive
 
 
 @each_parser

@@ -54,6 +54,14 @@ class Draft:
         if expected != "100-continue":
             raise HttpError(417, "the only expectation that can be met is 100-continue")
 
+    @property
+    def framing(self) -> str:
+        """The header that says how long the body is, "" if there is none."""
+        for name in ("content-length", "transfer-encoding"):
+            if self.headers.get(name, "0") != "0":
+                return f"{name}: {self.headers[name]}"
+        return ""
+
     def add_body(self, part: bytes) -> None:
         self.body += part
         if len(self.body) > MAX_BODY:
