@@ -88,6 +88,8 @@ class Popen(subprocess.Popen[Any]):
 
     A Stream may be given as the child's stdin, stdout or stderr: the child gets it in blocking
     mode. Every other fd is passed on as it is, and a greenpump Socket is non-blocking.
+
+    Source: subprocess.Popen.
     """
 
     def __init__(

@@ -58,7 +58,11 @@ _before: dict[int, Any] = {}
 
 
 class SignalChannel(Channel[S]):
-    """A channel that signals arrive on; made by ``signals``. ``close`` ends the listening."""
+    """A channel that signals arrive on; made by ``signals``. ``close`` ends the listening.
+
+    It is received from as any Channel, also by several tasks; a signal goes to one of them. Source:
+    the channel of Go's signal.Notify, and ``close`` its signal.Stop.
+    """
 
     __slots__ = ("_hub", "_on_its_way", "_signums")
 

@@ -51,6 +51,8 @@ class Stream:
     nothing; how much of a cancelled ``write`` was written is unknown. Closing wakes who waits:
     they get ValueError, as from every call on a closed file. In a ``select`` it is ``readable``
     when the kernel has something; what ``buffered`` returns is not counted.
+
+    Source: io.BufferedReader, io.BufferedWriter, io.FileIO.
     """
 
     def __init__(

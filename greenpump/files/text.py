@@ -30,7 +30,7 @@ class TextStream:
 
     ``encoding``, ``errors`` and ``newline`` are those of ``open``; ``buffer`` is the Stream. What
     holds for the Stream's calls, cancelled ones included, holds for these. Raises LookupError for
-    an unknown encoding, ValueError for a bad newline.
+    an unknown encoding, ValueError for a bad newline. Source: io.TextIOWrapper.
     """
 
     def __init__(

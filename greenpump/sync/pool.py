@@ -136,6 +136,7 @@ class Results(Iterator[T], Generic[T]):
     """The results of ``imap``: an iterator, which several tasks, hubs and threads may share.
 
     Iterating parks. Each result goes to one of them, and an error, too; then it has ended for all.
+    Source: what gevent.pool.Pool.imap returns.
     """
 
     __slots__ = ("__weakref__", "_work")
