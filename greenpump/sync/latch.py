@@ -16,14 +16,15 @@ Invariants
    a thread that is about to leave.
 2. With the GIL a latch is a token in a deque, which ``enter`` pops and ``leave`` puts back. Both
    are atomic, and there is room for one. Who finds none lets go of the GIL until there is one.
-3. With the GIL there is one latch for everybody (``new_latch``): only one thread executes at a time
-   anyway, and a ``select`` enters one latch and not one for each of its channels. So a finaliser
-   (or a signal handler, a trace function) that strikes inside and uses any channel would wait for
-   itself. What it does by ``latched`` to an object that nobody is busy with is done there and then;
-   all else it is told not to do, by ``held_up``. Whether a thread is inside is read from where its
-   own functions stand (``_places_inside``): nothing is noted on the way in and out.
+3. With the GIL there is one latch for all channels (``new_latch``): only one thread executes at a
+   time anyway, and a ``select`` enters one latch and not one for each of its channels. And there is
+   one for all timers. So a finaliser (or a signal handler, a trace function) that strikes inside
+   and uses any other of them would wait for itself. What it does by ``latched`` to an object that
+   nobody is busy with is done there and then; all else it is told not to do, by ``held_up``.
+   Whether a thread is inside is read from where its own functions stand (``_places_inside``):
+   nothing is noted on the way in and out.
 4. Without the GIL each object has its own, a Lock.
-5. A fork is made inside everybody's latch: in the child no thread is left that could leave it.
+5. A fork is made inside both of these: in the child no thread is left that could leave them.
 6. A signal handler of the program's that raises just as ``enter`` has succeeded leaves no latch
    taken: ``held_up`` is told of its error, too, and gives the token back.
 
@@ -44,6 +45,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dis import get_instructions
+from functools import partial
 from os import register_at_fork
 from threading import Lock
 from time import sleep
@@ -82,7 +84,10 @@ def own_latch() -> Latch:
 
 
 EVERYBODYS: Final[tuple[Latch, ...]] = () if FREE_THREADED else (own_latch(),)
-"""The one latch, with the GIL."""
+"""The one latch of all channels, with the GIL."""
+
+TIMERS: Final[Latch | None] = None if FREE_THREADED else own_latch()
+"""That of all timers, which a select enters while it is inside the other one."""
 
 
 def new_latch() -> Latch:
@@ -119,8 +124,8 @@ def held_up(latch: Latch, error: BaseException, owner: object = None) -> bool:
         if owner is not None and not any(_is_busy_with(owner, frame) for frame in inside):
             return False
         raise HubError(
-            "a finaliser, signal handler or trace function used a channel while it interrupted "
-            "an operation on a channel; let it spawn a task for that"
+            "a finaliser, signal handler or trace function used a channel or timer while it "
+            "interrupted an operation on one; let it spawn a task for that"
         )
     while True:
         try:
@@ -198,8 +203,7 @@ def _is_busy_with(owner: object, frame: FrameType) -> bool:
 
 
 @enters_latch
-def _enter_everybodys() -> None:
-    [latch] = EVERYBODYS
+def _enter_to_fork(latch: Latch) -> None:
     enter, _ = latch
     try:
         enter()
@@ -207,13 +211,13 @@ def _enter_everybodys() -> None:
         held_up(latch, error)
 
 
-if EVERYBODYS:
-    [(_, _leave_everybodys)] = EVERYBODYS
-    register_at_fork(
-        before=_enter_everybodys,
-        after_in_parent=_leave_everybodys,
-        after_in_child=_leave_everybodys,
-    )
+for _latch in (TIMERS, *EVERYBODYS):  # the last is entered first, as a select does
+    if _latch is not None:
+        register_at_fork(
+            before=partial(_enter_to_fork, _latch),
+            after_in_parent=_latch[1],
+            after_in_child=_latch[1],
+        )
 
 
 @enters_latch

@@ -12,10 +12,10 @@ Invariants
 1. A timer is a time (``_when``, None once stopped or received), not an entry of a heap: only who
    waits for it has one, its seat, on its *own* hub. So a pending timer that nobody waits for costs
    nothing, keeps nothing alive, and is due whether the hub that set it runs or not.
-2. ``_when`` changes only under ``_lock``. Nobody parks or calls anything of the user's while
-   holding it.
-3. There is one value: it is ``_when`` itself, and who takes it sets the next, under the lock. So it
-   can't be stale: after ``stop`` or ``reset`` there is nothing left of the time before. (Go 1.23
+2. ``_when`` changes only inside the latch. With the GIL that is one for all timers: a Lock for each
+   was half of what a hundred thousand cost, since the collector looks at it, too.
+3. There is one value: it is ``_when`` itself, and who takes it sets the next, inside the latch. So
+   it can't be stale: after ``stop`` or ``reset`` there is nothing left of the time before. (Go 1.23
    gave its timers' channels these rules, and took those nobody waits for out of the heap, too.)
 4. The seat's deadline *is* the timer's time, read anew whenever its entry is looked at. A timer set
    later, or stopped, leaves the entries alone (``hub/timers.py``, invariant 2); one set sooner has
@@ -48,6 +48,7 @@ from ..hub.wait import wake
 from .cases import Case, Selection
 from .channel import NOTHING
 from .event import Event
+from .latch import TIMERS, Latch, enters_latch, held_up, latched, own_latch
 from .select import select
 
 P = ParamSpec("P")
@@ -58,10 +59,10 @@ D = TypeVar("D")
 class _Clockwork(Case):
     """What Timer and Ticker share: a time to be received, in any select a case of its own."""
 
-    __slots__ = ("__weakref__", "_lock", "_waiting", "_when")
+    __slots__ = ("__weakref__", "_latch", "_waiting", "_when")
 
     # Each sets them itself: a call saved is a fifth of what setting a timer costs.
-    _lock: Lock
+    _latch: Latch
     _waiting: OrderedDict[_Seat, None] | None  # made by the first that waits
     _when: int | None
 
@@ -84,21 +85,39 @@ class _Clockwork(Case):
 
     def _tell(self) -> None:
         """It was set anew while somebody waits for it."""
-        now = this_hub().timers.clock()
-        with self._lock:
-            receiver = self._give_first(now)  # it may be due already
-            seats = list(self._waiting or ())
+        receiver, seats = latched(self._latch, self._look, this_hub().timers.clock())
         if receiver is not None:
             wake(receiver)
         for seat in seats:
             seat.enter_anew()
 
+    # -- inside the latch --------------------------------------------------------------------------
+
+    def _look(self, now: int) -> tuple[Task[Any] | None, list[_Seat]]:
+        """Whom to wake, since it may be due already; and who waits besides."""
+        return self._give_first(now), list(self._waiting or ())
+
+    def _set(self, when: int | None) -> int | None:
+        """Set the time; the one before."""
+        before, self._when = self._when, when
+        return before
+
     def _taken(self, when: int, now: int) -> None:
-        """``when`` has been received: set the next time. Under the lock."""
+        """``when`` has been received: set the next time."""
         raise NotImplementedError
 
+    def _take(self, now: int) -> tuple[int | None, Task[Any] | None]:
+        """Take the time, if it is due, and whom to wake."""
+        # Those who wait are first, though their hubs may not have looked yet.
+        receiver = self._give_first(now) if self._waiting else None
+        when = self._when
+        if when is None or when > now:
+            return None, receiver
+        self._taken(when, now)
+        return when, receiver
+
     def _give(self, seat: _Seat, now: int) -> bool:
-        """Give the time to a select, if it is due; whether it took it. Under the lock."""
+        """Give the time to a select, if it is due; whether it took it."""
         when = self._when
         if when is None or when > now or not seat.selection.claim(seat.number, when / 1e9):
             return False
@@ -106,13 +125,24 @@ class _Clockwork(Case):
         return True
 
     def _give_first(self, now: int) -> Task[Any] | None:
-        """Give a due time to the first in line that accepts it: whom to wake. Under the lock."""
+        """Give a due time to the first in line that accepts it: whom to wake."""
         waiting = self._waiting
         while waiting and self._when is not None and self._when <= now:
             seat, _ = waiting.popitem(False)
             if self._give(seat, now):
                 return seat.selection.task
         return None
+
+    def _join(self, seat: _Seat, now: int) -> Task[Any] | None:
+        """Stand in line: whom to wake, since it may have come due since ``ready``."""
+        if self._waiting is None:
+            self._waiting = OrderedDict()
+        self._waiting[seat] = None
+        return self._give_first(now)
+
+    def _leave(self, seat: _Seat) -> None:
+        if self._waiting is not None:
+            self._waiting.pop(seat, None)
 
     # -- select's way in -------------------------------------------------------------------------
 
@@ -121,27 +151,14 @@ class _Clockwork(Case):
         return when is not None and when <= this_hub().timers.clock()
 
     def proceed(self) -> tuple[Any, Task[Any] | None]:
-        now = this_hub().timers.clock()
-        with self._lock:
-            # Those who wait are first, though their hubs may not have looked yet.
-            receiver = self._give_first(now) if self._waiting else None
-            when = self._when
-            if when is not None and when <= now:
-                self._taken(when, now)
-            else:
-                when = None
+        when, receiver = latched(self._latch, self._take, this_hub().timers.clock())
         if receiver is not None:
             wake(receiver)
         return NOTHING if when is None else when / 1e9, None
 
     def joined(self, selection: Selection, number: int) -> _Seat:
         seat = _Seat(self, selection, number)
-        now = selection.task.hub.timers.clock()
-        with self._lock:
-            if self._waiting is None:
-                self._waiting = OrderedDict()
-            self._waiting[seat] = None
-            receiver = self._give_first(now)  # it may have come due since ``ready``
+        receiver = latched(self._latch, self._join, seat, selection.task.hub.timers.clock())
         if receiver is not None:
             wake(receiver)
         try:
@@ -152,9 +169,7 @@ class _Clockwork(Case):
         return seat
 
     def left(self, seat: _Seat) -> None:
-        with self._lock:
-            if self._waiting is not None:
-                self._waiting.pop(seat, None)
+        latched(self._latch, self._leave, seat)
         if seat.timer_at != FAR:
             seat.selection.task.hub.timers.disarm(seat)
 
@@ -185,8 +200,8 @@ class _Seat:
     def timed_out(self) -> None:
         """On the root of the select's hub: it is due, unless another thread has just moved it."""
         timer = self.timer
-        with timer._lock:
-            task = timer._give_first(self.selection.task.hub.timers.clock())
+        now = self.selection.task.hub.timers.clock()
+        task = latched(timer._latch, timer._give_first, now)
         if task is not None:
             wake(task)
         self.enter()
@@ -220,16 +235,25 @@ class Timer(_Clockwork):
 
     def __init__(self, seconds: float) -> None:
         self._when = this_hub().timers.after(seconds)
-        self._lock = Lock()
+        self._latch = TIMERS or own_latch()
         self._waiting = None
 
+    @enters_latch
     def stop(self) -> bool:
         """Make it not fire; whether that came in time: nobody has received it, and nobody will.
 
         Doesn't park. Callable from any thread, any number of times.
         """
-        with self._lock:
+        enter, leave = self._latch
+        try:
+            enter()
+        except BaseException as error:
+            if not held_up(self._latch, error, self):
+                return self._set(None) is not None
+        try:
             before, self._when = self._when, None
+        finally:
+            leave()
         return before is not None
 
     def reset(self, seconds: float) -> bool:
@@ -238,9 +262,7 @@ class Timer(_Clockwork):
         Who waits for it goes on waiting, for the new time. Doesn't park. Raises ValueError for a
         negative number or NaN.
         """
-        when = this_hub().timers.after(seconds)
-        with self._lock:
-            before, self._when = self._when, when
+        before = latched(self._latch, self._set, this_hub().timers.after(seconds))
         if self._waiting:
             self._tell()
         return before is not None
@@ -263,28 +285,27 @@ class Ticker(_Clockwork):
     however go on to wait when it is stopped.
     """
 
-    __slots__ = ("_period", "_stopped")
+    __slots__ = ("_changing", "_period", "_stopped")
 
     def __init__(self, seconds: float) -> None:
         self._when, self._period = _first_tick(seconds)
-        self._lock = Lock()
+        self._latch = TIMERS or own_latch()
         self._waiting = None
         self._stopped = Event()
+        self._changing = Lock()  # held by stop and reset: one of them is the last in all respects
 
     def stop(self) -> bool:
         """No more ticks, and the loops over it end; whether it ran. Doesn't park."""
-        with self._lock:
-            before, self._when = self._when, None
-            # Under the lock, so that of a stop and a reset at once one is the last in all respects.
+        with self._changing:
+            before = latched(self._latch, self._set, None)
             self._stopped.set()
         return before is not None
 
     def reset(self, seconds: float) -> bool:
         """Tick every ``seconds`` from now on; whether it ran. Doesn't park. Raises ValueError."""
         first, period = _first_tick(seconds)
-        with self._lock:
-            before, self._when = self._when, first
-            self._period = period
+        with self._changing:
+            before = latched(self._latch, self._begin, first, period)
             self._stopped.clear()
         if self._waiting:
             self._tell()
@@ -302,6 +323,10 @@ class Ticker(_Clockwork):
 
     def __repr__(self) -> str:
         return f"<Ticker at {id(self):#x}: every {self._period / 1e9:g} s, {self._state()}>"
+
+    def _begin(self, first: int, period: int) -> int | None:
+        self._period = period
+        return self._set(first)
 
     def _taken(self, when: int, now: int) -> None:
         period = self._period
