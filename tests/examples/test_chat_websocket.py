@@ -344,6 +344,18 @@ def test_a_message_that_never_ends_is_cut_off(data: bytes) -> None:
         assert clock.now() - start == pytest.approx(websocket.MESSAGE_SECONDS)
 
 
+def test_nor_do_pings_keep_it_alive() -> None:
+    with virtual_clock() as clock, echoing() as client:
+        client.send(frame(TEXT, b"x", fin=False))
+        start, said = clock.now(), b""
+        while closed(said) is None and clock.now() < start + 60:
+            gp.sleep(3)
+            client.send(frame(PING))
+            said = client.some()
+        assert closed(said) == 1008
+        assert clock.now() - start == pytest.approx(websocket.MESSAGE_SECONDS, abs=3)
+
+
 @pytest.mark.parametrize("key", ["", "zz", "zz==", "dGhlIHNhbXBsZSBub25jZQ", "=" * 24])
 def test_a_key_that_is_not_16_bytes_is_refused(key: str) -> None:  # RFC 6455, 4.2.1
     headers = UPGRADE.replace("dGhlIHNhbXBsZSBub25jZQ==", key)

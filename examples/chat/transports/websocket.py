@@ -206,15 +206,21 @@ class WebSocket(Subscriber):
                 self._handle(self, event)
 
     def _more(self, parser: Connection, message: Incoming) -> list[Found]:
-        """What else comes of a message that is incomplete; parks."""
-        found: list[Found] = []
+        """What else comes of a message that is incomplete; pings in between give it no more time.
+
+        Parks.
+        """
         try:
             with gp.timeout(MESSAGE_SECONDS):
-                while not found and _is_incomplete(parser):
+                while _is_incomplete(parser):
                     found = _parse(parser, message, self._recv())
+                    if self._closing or not all(isinstance(event, Ping) for event in found):
+                        return found
+                    for ping in found:
+                        self._take(ping)
         except TimeoutError:
             return [Refused(1008, f"a message took longer than {MESSAGE_SECONDS} s")]
-        return found
+        return []
 
     def _hang_up(self) -> None:
         """Close when the client has read why: with data unread, it would be a reset."""
