@@ -73,6 +73,7 @@ class SignalChannel(Channel[S]):
         for signum in self._signums:
             _check(signum)
         super().__init__(len(self._signums))
+        self.first_used()  # here, on the hub that puts into it what arrives
         self._hub: Hub = this_hub()
         self._on_its_way: set[int] = set()
         with _changing:
