@@ -7,7 +7,8 @@ Invariants
 2. The first error cancels the rest: the other tasks, and the block itself if it is still running.
 3. No error is lost: all are raised together, as an ExceptionGroup. What ends the program
    (KeyboardInterrupt, SystemExit) goes on as itself, with the group as its ``__context__`` (the
-   context of its context, if it has one).
+   context of its context, if it has one); and so does the RuntimeError of scopes that were left in
+   the wrong order.
 4. ``_taken`` counts places: members, and spawns that have taken a place and not yet a member. A
    member that ends hands its place to the first in ``_queue``; so nobody overtakes, a limit is
    never exceeded, and the block can't end under a spawn.
@@ -105,7 +106,7 @@ class Group:
             outside = self._wait_for_members(outside)
         finally:
             self._open = False
-            self._scope.__exit__(None, None, None)
+            outside = self._leave_scope(outside)
         try:
             if outside is None and self._ending is not None:
                 outside = self._pass_on(self._ending)
@@ -231,6 +232,14 @@ class Group:
             return outside
         finally:
             outside = None  # its traceback holds this frame
+
+    def _leave_scope(self, outside: BaseException | None) -> BaseException | None:
+        """Leave the block's scope; what to raise outwards. It may not be the innermost one."""
+        try:
+            self._scope.__exit__(None, None, None)
+        except RuntimeError as misnested:
+            return outside if isinstance(outside, _ENDS_PROGRAM) else misnested
+        return outside
 
     def _pass_on(self, ending: BaseException) -> BaseException | None:
         """A member has ended the program: what the block's task is to raise.

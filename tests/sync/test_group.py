@@ -7,7 +7,7 @@ import gc
 import math
 import threading
 import weakref
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Generator
 from itertools import pairwise
 from typing import Any, NoReturn
 
@@ -417,6 +417,27 @@ def test_a_member_ends_the_program(kind: type[BaseException], where: str, hub: H
     assert caught.value is error
     assert reached == []
     gp.sleep(1e-6)  # main gets it once
+
+
+def test_scopes_in_the_wrong_order_hide_no_error_of_the_tasks() -> None:
+    def suspended() -> Generator[int]:
+        with gp.timeout(LONG):
+            yield 1
+
+    def block() -> None:
+        with gp.Group() as group:
+            next(generator)
+            group.spawn(fail, Boom())
+
+    generator = suspended()
+    with pytest.raises(RuntimeError, match="reverse order") as found:
+        block()
+    context = found.value.__context__
+    assert isinstance(context, ExceptionGroup)
+    assert [type(error) for error in context.exceptions] == [Boom]
+    assert gp.current().scope is None
+    with pytest.raises(RuntimeError, match="left twice"):
+        generator.close()
 
 
 def test_a_generator_that_is_closed_in_its_block_ends_the_tasks() -> None:
