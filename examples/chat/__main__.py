@@ -102,7 +102,8 @@ def listen(options: argparse.Namespace) -> gp.Socket:
     listener = gp.listen((options.host, options.port), reuse_port=several)
     port = listener.getsockname()[1]
     scheme = "https" if options.tls_cert else "http"
-    print(f"The chat is at {scheme}://{options.host}:{port} (Ctrl-C stops it)", flush=True)
+    host = f"[{options.host}]" if ":" in options.host else options.host
+    print(f"The chat is at {scheme}://{host}:{port} (Ctrl-C stops it)", flush=True)
     return listener
 
 

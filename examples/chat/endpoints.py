@@ -82,7 +82,8 @@ class Endpoints:
 
     def publish_json(self, request: Request) -> Response:
         # A form on another site can't send this type without asking first, as CORS has it.
-        if request.headers.get("content-type", "").split(";")[0].strip() != "application/json":
+        kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+        if kind != "application/json":
             raise HttpError(415, "publish takes Content-Type: application/json")
         self._access.check_origin(request)
         message = self._publish(Fields.of_json(request.body, self._limits), request.client)

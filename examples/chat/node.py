@@ -95,6 +95,7 @@ class Node:
 
     def before(self, channel: Channel, seq: int, limit: int) -> list[Item]:
         """The last ``limit`` messages before ``seq``. Parks; raises StoreDown."""
+        seq = min(seq, channel.position.seq + 1)
         found = self.store.since(channel.name, max(seq - limit, 0) - 1, limit)
         return [each.item for each in found if is_known(channel, each) and each.position.seq < seq]
 

@@ -131,6 +131,14 @@ def test_a_port_in_use_is_said_in_one_line(server: ChatServer) -> None:
     assert said.count("\n") == 1
 
 
+def test_an_ipv6_address_is_told_as_urls_have_it() -> None:
+    with run_chat("--port", "0", "--host", "::1", stderr=subprocess.PIPE) as chat:
+        assert chat.stdout is not None
+        said = chat.stdout.readline()
+        chat.terminate()
+    assert re.match(r"The chat is at http://\[::1\]:\d+ ", said)
+
+
 def test_sigterm_sends_clients_away_and_ends_it() -> None:
     chat = run_chat("--port", "0", stderr=subprocess.PIPE)
     with chat, socket.create_connection(("127.0.0.1", announced_port(chat))) as client:

@@ -88,6 +88,7 @@ def test_messages_are_numbered_and_kept(url: str) -> None:
         assert store.since("room", -1, 10) == store.since("room", -9, 10) == kept
         assert store.since("room", 0, 10) == kept[1:]
         assert store.since("room", -1, 2) == kept[:2]
+        assert store.since("room", -1, 0) == []
         assert store.since("room", 2, 10) == store.since("room", 2**53, 10) == []
         assert store.since("elsewhere", -1, 10) == []
         assert store.channels() in (1, 2)  # who only asks may make one, or not

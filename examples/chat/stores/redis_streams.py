@@ -161,6 +161,8 @@ class RedisStore:
         return position
 
     def since(self, channel: str, seq: int, limit: int) -> list[Message]:
+        if not limit:
+            return []  # which Redis can't be asked for
         key, history = _keys(channel)
 
         def read() -> Any:
