@@ -257,3 +257,18 @@ def test_standard_input(tmp_path: Path) -> None:
             assert child.stdout.readline().startswith(f"TextStream {n} ")
         child.stdin.close()
     assert child.returncode == 0
+
+
+def test_a_handler_that_raises_when_it_is_open_leaves_nothing_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Any] = []
+
+    def offload(fn: Any) -> None:
+        made.append(fn())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("greenpump.files.opening.offload", offload)
+    with pytest.raises(KeyboardInterrupt):  # conftest.py counts the fds
+        gp_open(tmp_path / "x", "w")
+    assert made == [None]

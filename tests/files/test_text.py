@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import locale
 import os
 from typing import Any
 
@@ -190,3 +191,11 @@ def test_bad_arguments() -> None:
             TextStream(reader, "nosuchcodec")
         with pytest.raises(LookupError):
             TextStream(reader, errors="nosuchhandler")
+
+
+def test_the_encoding_of_the_locale_has_a_name() -> None:
+    reader, writer = pipe()
+    with TextStream(reader, "locale") as file, writer:
+        assert file.encoding == locale.getencoding()
+        writer.write(b"a\n")
+        assert file.readline() == "a\n"

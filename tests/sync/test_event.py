@@ -373,3 +373,21 @@ def test_each_of_several_setters_wakes_everybody_once() -> None:
         thread.join()
     assert rounds == [200] * 8
     assert waiting(event) == 0
+
+
+class SetMeanwhile(gp.Event):
+    """Somebody sets it when the task has registered and looks once more."""
+
+    def is_set(self) -> bool:
+        self.set()
+        return super().is_set()
+
+
+@virtual_clock()
+def test_one_set_while_the_task_registers_wakes_it_once() -> None:
+    event = SetMeanwhile()
+    assert event.wait()
+    hub = this_hub()
+    before = hub.timers.clock()
+    gp.sleep(1)  # a second wake would end it
+    assert hub.timers.clock() == before + 1_000_000_000

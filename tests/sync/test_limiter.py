@@ -711,3 +711,8 @@ def test_no_interleaving_loses_a_token_or_gives_one_too_many() -> None:
     assert limiter.tokens == pytest.approx(burst + 1000 * (now() - start) - given, abs=1e-3)
     gp.sleep(1)
     assert limiter.tokens == burst
+
+
+def test_without_a_limit_above_0_what_is_in_the_bucket_can_be_reserved() -> None:
+    limiter = RateLimiter(0, 2)
+    assert [limiter.reserve().delay() for _ in range(3)] == [0.0, 0.0, math.inf]
