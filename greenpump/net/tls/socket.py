@@ -172,6 +172,14 @@ class SSLSocket(Stream, _Plain, ssl.SSLSocket):
         )
         self._begin(sslobj, incoming, outgoing)
 
+    def verify_client_post_handshake(self) -> None:
+        """Ask the client for its certificate, TLS 1.3: with the next send or receive. Doesn't park.
+
+        Raises ssl.SSLError, ValueError without TLS. Source: ssl.SSLSocket.
+        """
+        ssl.SSLSocket.verify_client_post_handshake(self)
+        self._ahead = True  # OpenSSL is asked before the kernel is waited for
+
     # -- connecting ------------------------------------------------------------------------------
 
     def do_handshake(self, block: bool = False) -> None:
@@ -249,6 +257,7 @@ class SSLSocket(Stream, _Plain, ssl.SSLSocket):
         if self._sslobj is None:
             raise ValueError("No SSL wrapper around " + str(self))
         until = self._until(READ, "unwrap")
+        self._refuse_unread()
         try:
             # Ours goes first: a task that receives has its turn until the peer's has come.
             if self._part():
@@ -265,13 +274,18 @@ class SSLSocket(Stream, _Plain, ssl.SSLSocket):
         self._flush(until, "unwrap")
         with self._lock:
             if self._rest:
-                self._ahead = self._end = True
-                raise _refusal(
-                    ssl.SSL_ERROR_SSL, "unwrap before all that came over TLS has been received"
-                )
+                self._ahead = self._end = True  # they can still be received
+            self._refuse_unread()
             self._drop_tls()
             self._rest = self._incoming.read()
         return self
+
+    def _refuse_unread(self) -> None:
+        """Raises SSLError where OpenSSL would if it still had what we have decrypted already."""
+        if self._rest:
+            raise _refusal(
+                ssl.SSL_ERROR_SSL, "unwrap before all that came over TLS has been received"
+            )
 
     def _part(self) -> bool:
         """Take the farewell as far as it goes; whether the peer's is still to come."""
@@ -280,8 +294,8 @@ class SSLSocket(Stream, _Plain, ssl.SSLSocket):
                 self._engine().shutdown()
             except ssl.SSLWantReadError:
                 return True
-            except OSError as error:
-                if self._done and self._end is None:
+            except ssl.SSLError as error:
+                if self._end is None and error.reason != "SHUTDOWN_WHILE_IN_INIT":
                     # OpenSSL can't go on, and would have who receives wait for more for ever.
                     self._ahead = True
                     self._end = error

@@ -87,6 +87,44 @@ def test_client_certificates(pair: Pair, certificates: Certificates) -> None:
     assert b.getpeercert()["subject"] == ((("commonName", "someone"),),)  # type: ignore[index]
 
 
+def asks_later(pair: Pair, certificates: Certificates) -> tuple[SSLSocket, SSLSocket]:
+    """A connection whose server has just asked for the client's certificate."""
+    server = certificates.server()
+    server.verify_mode = ssl.CERT_REQUIRED
+    client = certificates.client()
+    client.load_cert_chain(*certificates.issue("someone"))
+    server.post_handshake_auth = client.post_handshake_auth = True
+    a, b = pair(client=client, server=server)
+    b.verify_client_post_handshake()
+    return a, b
+
+
+def test_client_certificates_after_the_handshake(pair: Pair, certificates: Certificates) -> None:
+    a, b = asks_later(pair, certificates)
+    reader = spawn(b.recv, 10)  # the request goes with it
+    wait_all_parked()
+    a.settimeout(0)
+    with pytest.raises(ssl.SSLWantReadError):
+        a.recv(10)
+    a.sendall(b"hello")
+    assert reader.result() == b"hello"
+    assert b.getpeercert()["subject"] == ((("commonName", "someone"),),)  # type: ignore[index]
+    with pytest.raises(ssl.SSLError):
+        a.verify_client_post_handshake()
+
+
+def test_unwrap_in_the_middle_of_a_handshake_is_no_end(
+    pair: Pair, certificates: Certificates
+) -> None:
+    a, b = asks_later(pair, certificates)
+    with pytest.raises(ssl.SSLError, match="SHUTDOWN_WHILE_IN_INIT"):
+        b.unwrap()
+    reader = spawn(b.recv, 10)
+    wait_all_parked()
+    a.sendall(b"hello")
+    assert reader.result() == b"hello"
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_session_is_used_again(
     pair: Pair, certificates: Certificates, version: ssl.TLSVersion
@@ -380,9 +418,19 @@ def test_unwrap_before_all_was_received(pair: Pair) -> None:
     a, b = pair()
     a.sendall(b"line\nmore")
     assert b.recv_until(b"\n") == b"line\n"
-    other = spawn(a.unwrap)
     with pytest.raises(ssl.SSLError, match="received"):
         b.unwrap()
+    assert b.recv(10) == b"more"
+
+    # And where a task receives meanwhile.
+    reader = spawn(b.recv_until, b"\n")
+    unwrapping = spawn(b.unwrap)
+    wait_all_parked()
+    a.sendall(b"line\nmore")
+    other = spawn(a.unwrap)
+    assert reader.result() == b"line\n"
+    with pytest.raises(ssl.SSLError, match="received"):
+        unwrapping.result()
     other.result()
     a.sendall(b"in plain")
     assert [b.recv(10), b.recv(10)] == [b"more", b""]
