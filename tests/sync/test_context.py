@@ -422,6 +422,21 @@ def test_a_stop_that_races_with_the_cancel_from_another_hub_decides_once() -> No
     gp.run(main, hubs=2)
 
 
+def test_only_the_hub_of_the_scope_takes_it_out_of_the_chain() -> None:
+    me = gp.current()
+    with gp.move_on_after() as scope:
+        stop = after_cancel(scope, int)
+        assert me.scope is not scope
+        assert stop()
+        assert me.scope is scope
+        thread = threading.Thread(target=after_cancel(scope, int))
+        thread.start()
+        thread.join()
+        assert me.scope is not scope  # this hub has not looked into its inbox yet
+        gp.sleep(0.001)
+        assert me.scope is scope
+
+
 def test_nothing_is_left_of_it(hub: Hub) -> None:
     class Thing:
         def __call__(self) -> None: ...
