@@ -26,6 +26,8 @@ from .subscriber import Subscriber
 
 BATCH = 200
 """The most messages that are sent at once; the rest comes with the next batch."""
+AT_ONCE = 16
+"""Channels that the store is asked, or told, of at once: it may be far away."""
 RETRY_SECONDS = 0.5
 EXPIRE_SECONDS = 60
 
@@ -128,8 +130,7 @@ class Node:
             try:
                 with self.store.follow() as feed:
                     # What came before the feed began, or while there was none.
-                    for channel in list(self.channels.values()):
-                        self.refresh(channel)
+                    gp.map(self.refresh, list(self.channels.values()), limit=AT_ONCE)
                     for news in feed:
                         self.take(news)
             except StoreDown as error:
@@ -225,9 +226,11 @@ class Node:
         while True:
             gp.sleep(1)
             try:
+                here: list[Notice] = []
                 for channel in list(self.channels.values()):
                     if channel.presence:
-                        self._mind_presence(channel)
+                        here += self._mind_presence(channel)
+                gp.map(self.store.tell, here, limit=AT_ONCE)
                 if self.seconds >= expired_at + EXPIRE_SECONDS:
                     expired_at = self.seconds
                     self.store.expire()
@@ -235,7 +238,8 @@ class Node:
                 log.warning("%s", error)
                 self.counters.store_errors += 1
 
-    def _mind_presence(self, channel: Channel) -> None:
+    def _mind_presence(self, channel: Channel) -> list[Notice]:
+        """Tell subscribers who has come and left; returns what to tell the other nodes."""
         presence = channel.presence
         news = presence.turn(self.seconds)
         if news is not None:
@@ -248,10 +252,11 @@ class Node:
                     items = [channel.item("JOIN", sname=each, count=count) for each in came]
                     items += [channel.item("LEAVE", sname=each, count=count) for each in left]
                 self._send(channel, items, passing=True)
-        if not self._alone and presence.news_for_others(self.seconds):
-            count, names = presence.here()
-            data = {"node": self.name, "count": count, "names": names}
-            self.store.tell(Notice(channel.name, "HERE", data=data))
+        if self._alone or not presence.news_for_others(self.seconds):
+            return []
+        count, names = presence.here()
+        data = {"node": self.name, "count": count, "names": names}
+        return [Notice(channel.name, "HERE", data=data)]
 
     # -- room, and the end -------------------------------------------------------------------------
 
