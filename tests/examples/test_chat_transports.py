@@ -6,7 +6,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlencode
 
 import pytest
@@ -16,7 +16,7 @@ from examples.chat import resting
 from examples.chat.channel import Channel
 from examples.chat.chat import Chat
 from examples.chat.limits import Limits
-from examples.chat.message import Batch, Notice, Position
+from examples.chat.message import Batch, Message, Notice, Position
 from examples.chat.resting import KeptAlive
 from examples.chat.stores import Bounds
 from examples.chat.transports.events import EventStream
@@ -414,6 +414,33 @@ def test_a_websocket_that_is_gone_is_noticed(chat: Chat) -> None:
         assert waiting(chat) == 1
 
 
+def test_a_websocket_that_waits_for_the_store_is_not_taken_for_gone(
+    chat: Chat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish = chat.store.publish
+
+    def slow(*message: str) -> Message:
+        gp.sleep(4 * Limits.poll_seconds)
+        return publish(*message)
+
+    monkeypatch.setattr(chat.store, "publish", slow)
+    with virtual_clock(), chatting(chat) as [client]:
+        ann = Talker(client, "/socket")
+        ann.publish("hi")
+        assert ann.item()["type"] == "publish"
+
+
+def test_a_pong_in_the_midst_of_a_message_counts(chat: Chat) -> None:
+    with virtual_clock(), chatting(chat) as [client]:
+        Talker(client, "/socket?channel=room&sname=ann")
+        gp.sleep(Limits.poll_seconds - 1)
+        client.send(bytes([0x01, 0x81, 0, 0, 0, 0]) + b"{")
+        gp.sleep(2)  # it is asked whether it is there
+        client.send(PONG + bytes([0x80, 0x81, 0, 0, 0, 0]) + b"}")
+        gp.sleep(Limits.poll_seconds + 2)
+        assert waiting(chat) == 1
+
+
 PONG = bytes([0x8A, 0x80, 0, 0, 0, 0])
 
 
@@ -545,6 +572,27 @@ def test_a_node_that_finds_another_epoch_says_where_it_begins(
         items = read(3)
         assert said(items) == ["GAP", "b", "c"]
         assert items[0]["id"] == f"{items[1]['epoch']}:-1"
+
+
+def test_many_channels_are_soon_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened() as chat, virtual_clock() as clock, chatting(chat) as [ann]:
+        names = [str(number) for number in range(100)]
+        for name in names:
+            chat.node.channel(name)
+        read = by_events(ann, channel=names[-1])
+        position, store = chat.store.position, cast("Any", chat.store)
+
+        def slow(channel: str) -> Position:
+            gp.sleep(1)
+            return position(channel)
+
+        monkeypatch.setattr(store, "position", slow)
+        store._feeds._feeds[0].channel.close()  # the node has to begin anew
+        start = clock.now()
+        store._feeds._feeds = ()
+        say(chat, "meanwhile", channel=names[-1])
+        assert said(read(1)) == ["meanwhile"]
+        assert clock.now() - start < 10
 
 
 def test_a_slow_store_makes_no_poll_wait_longer(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -114,14 +114,14 @@ GOING_AWAY = _frame(CloseConnection(CloseReason.SERVICE_RESTART, "come back soon
 class WebSocket(Subscriber):
     """One client. ``handle(websocket, message)`` is called with each message; it may park."""
 
-    __slots__ = ("_closing", "_handle", "_waits_for_pong")
+    __slots__ = ("_busy", "_closing", "_handle", "_waits_for_pong")
 
     PRESENT_SECONDS = 10.0
 
     def __init__(self, node: Node, conn: gp.Socket, client: str, handle: Handler) -> None:
         super().__init__(node, conn, client)
         self._handle = handle
-        self._waits_for_pong = self._closing = False
+        self._busy = self._closing = self._waits_for_pong = False
 
     # -- to the client -----------------------------------------------------------------------------
 
@@ -153,7 +153,7 @@ class WebSocket(Subscriber):
         elif self._waits_for_pong:
             self.cut_off()
         else:
-            self._waits_for_pong = True
+            self._waits_for_pong = not self._busy  # who isn't read may have answered long ago
             self.node.wheel.put(self, self.node.limits.poll_seconds)
             self.write(PING)
 
@@ -202,8 +202,10 @@ class WebSocket(Subscriber):
         elif isinstance(event, CloseConnection):
             self._part(_frame(event.response()))
         else:
+            self._busy = True
             with self.answering():
                 self._handle(self, event)
+            self._busy = False
 
     def _more(self, parser: Connection, message: Incoming) -> list[Found]:
         """What else comes of a message that is incomplete; pings in between give it no more time.
@@ -235,13 +237,13 @@ class WebSocket(Subscriber):
         if self._closing:
             self.end()  # it has agreed, or hasn't understood
         else:
-            self._waits_for_pong = False
             self.read(data)
 
     def _recv(self) -> bytes:
         data = self.conn.recv(CHUNK)
         if not data:
             raise ConnectionResetError("the client hung up")
+        self._waits_for_pong = False
         return data
 
 
