@@ -22,6 +22,7 @@ import greenpump as gp
 from greenpump.files.opening import pipe
 from greenpump.files.stream import Stream
 from greenpump.hub.local import this_hub
+from greenpump.hub.pollable import Pollable
 from greenpump.testing import wait_all_parked
 
 Ends = tuple[Stream, Stream]
@@ -505,3 +506,15 @@ def test_nothing_of_it_is_left_in_the_hub() -> None:
             writer.close()
             wait_all_parked()
     assert sum(pollable.generation >= 0 for pollable in hub.table) == before
+
+
+def test_what_keeps_it_from_waiting_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(pollable: Pollable) -> None:
+        raise OSError(errno.ENOSPC, "epoll_ctl")  # max_user_watches
+
+    reader, writer = pipe()
+    with reader, writer:
+        monkeypatch.setattr(Pollable, "wait_read", full)
+        with pytest.raises(OSError, match="epoll_ctl") as caught:
+            reader.read(1)
+        assert caught.value.errno == errno.ENOSPC
