@@ -8,6 +8,7 @@ import os
 import signal
 import ssl
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -37,7 +38,7 @@ def main() -> int:
             gp.run(serve_here, options, hubs=options.hubs)
     except KeyboardInterrupt:
         print()
-    except (OSError, StoreDown, ValueError) as error:
+    except (OSError, OverflowError, StoreDown, ValueError) as error:
         print(f"can't serve on {options.host}:{options.port}: {error}", file=sys.stderr)
         return 1
     return 0
@@ -61,7 +62,7 @@ def stop_on_sigterm(life: gp.Scope) -> None:
 
 def serve_in_processes(options: argparse.Namespace) -> None:
     """In several processes, each with a chat of its own; they have the store in common."""
-    if not options.store.startswith("redis"):
+    if not options.store.startswith("redis:"):
         raise ValueError("processes need a store that they can share: --store redis://...")
     chats: list[Chat] = []
 
@@ -128,17 +129,37 @@ def parse_options() -> argparse.Namespace:
     add("--host", default="127.0.0.1", help="the address to listen on")
     add("--port", type=int, default=8000, help="0: a free one")
     add("--store", default="sqlite:chat.db", help="memory, sqlite:FILE or redis://HOST:PORT/DB")
-    add("--hubs", type=int, default=1, help="threads that serve; for a Python without GIL")
-    add("--processes", type=int, default=1, help="that serve; they need a Redis")
-    add("--history", type=int, default=Bounds().messages, help="messages kept of a channel")
-    add("--rate", type=float, default=Limits.rate, help="messages a second of one client")
-    add("--burst", type=int, default=Limits.burst, help="and how many at once")
-    add("--poll-seconds", type=float, default=Limits.poll_seconds, help="how long a poll waits")
+    add(
+        "--hubs", type=positive(int), default=1, help="threads that serve; for a Python without GIL"
+    )
+    add("--processes", type=positive(int), default=1, help="that serve; they need a Redis")
+    add(
+        "--history",
+        type=positive(int),
+        default=Bounds().messages,
+        help="messages kept of a channel",
+    )
+    add("--rate", type=positive(float), default=Limits.rate, help="messages a second of one client")
+    add("--burst", type=positive(int), default=Limits.burst, help="and how many at once")
+    seconds = positive(float, 3600)
+    add("--poll-seconds", type=seconds, default=Limits.poll_seconds, help="how long a poll waits")
     add("--tls-cert", help="the certificate, with those between it and the root, as PEM")
     add("--tls-key", help="its private key, if that isn't in the same file")
     add("--origin", action="append", default=[], help="another origin whose pages may come in")
     add("--access-log", action="store_true", help="a line on stderr for each request")
     return parser.parse_args()
+
+
+def positive(kind: type[int] | type[float], most: float = 1e9) -> Callable[[str], float]:
+    """What reads a number above 0, and of at most ``most``, for an option."""
+
+    def read(text: str) -> float:
+        number = kind(text)
+        if not 0 < number <= most:
+            raise argparse.ArgumentTypeError(f"{text} is not above 0, and at most {most:g}")
+        return number
+
+    return read
 
 
 if __name__ == "__main__":

@@ -131,6 +131,13 @@ def test_a_port_in_use_is_said_in_one_line(server: ChatServer) -> None:
     assert said.count("\n") == 1
 
 
+def test_a_port_that_is_none_is_said_in_one_line() -> None:
+    with run_chat("--port", "99999", stderr=subprocess.PIPE) as process:
+        _, said = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert said.count("\n") == 1
+
+
 def test_an_ipv6_address_is_told_as_urls_have_it() -> None:
     with run_chat("--port", "0", "--host", "::1", stderr=subprocess.PIPE) as chat:
         assert chat.stdout is not None
@@ -220,6 +227,7 @@ def publish_with_new_connection(port: int, msg: str) -> None:
     ("options", "complaint"),
     [
         (("--processes", "2"), "processes need a store that they can share"),
+        (("--processes", "2", "--store", "rediss://x"), "processes need a store"),
         (("--store", "postgres://x"), "no such store"),
         (("--store", "sqlite:/no/such/folder/chat.db"), "unable to open database file"),
         (("--tls-cert", "/no/such/file"), "No such file"),
@@ -231,6 +239,17 @@ def test_what_can_not_be_is_said_in_one_line(options: tuple[str, ...], complaint
     assert process.returncode == 1
     assert complaint in said
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    ["--hubs 0", "--processes -1", "--history 0", "--rate nan", "--burst 0", "--poll-seconds 3601"],
+)
+def test_a_number_that_makes_no_chat_is_refused(options: str) -> None:
+    with run_chat("--port", "0", *options.split(), stderr=subprocess.PIPE) as process:
+        _, said = process.communicate(timeout=20)
+    assert process.returncode == 2
+    assert "is not above 0" in said.splitlines()[-1]
 
 
 def test_by_tls(tmp_path: Path) -> None:

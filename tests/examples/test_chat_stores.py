@@ -344,7 +344,9 @@ def test_who_is_too_far_behind_what_redis_tells_is_told(redis: RedisServer) -> N
                 next(iter(feed))
 
 
-@pytest.mark.parametrize("url", ["", "sqlite:", "postgres://x", "chat.db", "memory:"])
+@pytest.mark.parametrize(
+    "url", ["", "sqlite:", "postgres://x", "chat.db", "memory:", "rediss://x", "unix:///x"]
+)
 def test_what_is_no_store_is_named(url: str) -> None:
     with pytest.raises(ValueError, match="no such store"):
         open_store(url)

@@ -93,7 +93,7 @@ def open_store(url: str, bounds: Bounds = Bounds()) -> Store:  # noqa: B008 - it
         from .sqlite import SqliteStore
 
         return SqliteStore(rest, bounds)
-    if scheme in ("redis", "rediss", "unix"):
+    if scheme == "redis":
         from .redis_streams import RedisStore
 
         return RedisStore(url, bounds)
