@@ -518,3 +518,12 @@ def test_what_keeps_it_from_waiting_is_raised(monkeypatch: pytest.MonkeyPatch) -
         with pytest.raises(OSError, match="epoll_ctl") as caught:
             reader.read(1)
         assert caught.value.errno == errno.ENOSPC
+
+
+@pytest.mark.parametrize("call", [Stream.read, Stream.read1])
+def test_without_a_buffer_no_more_is_taken_than_is_returned(
+    call: Callable[[Stream, int], bytes],
+) -> None:
+    with holding(b"abcdef", buffered=False) as stream:
+        assert call(stream, 2) == b"ab"
+        assert os.read(stream.fileno(), 10) == b"cdef"

@@ -391,3 +391,29 @@ def test_one_set_while_the_task_registers_wakes_it_once() -> None:
     before = hub.timers.clock()
     gp.sleep(1)  # a second wake would end it
     assert hub.timers.clock() == before + 1_000_000_000
+
+
+@virtual_clock()
+def test_a_set_within_a_set_wakes_nobody_twice() -> None:
+    event = gp.Event()
+
+    class SetsAgain(Seat):
+        def offer(self, value: object) -> bool:
+            event.set()
+            return True
+
+    slept: list[int] = []
+
+    def waiter() -> None:
+        event.wait()
+        clock = this_hub().timers.clock
+        before = clock()
+        gp.sleep(1)  # a second wake would end it
+        slept.append(clock() - before)
+
+    event._waiting[SetsAgain()] = True
+    task = gp.spawn(waiter)
+    wait_all_parked()
+    event.set()
+    task.join()
+    assert slept == [1_000_000_000]

@@ -901,3 +901,16 @@ def test_a_member_that_no_cancel_ends_is_a_deadlock() -> None:
         block()
     release.set()
     gp.yield_now()
+
+
+def test_a_cancel_that_comes_with_the_place_loses_none() -> None:
+    done = gp.Event()
+    with gp.Group(limit=1) as group:
+        group.spawn(done.wait)
+        spawner = gp.spawn(group.spawn, int)
+        wait_all_parked()  # for a place
+        done.set()
+        gp.yield_now()  # the place is the spawner's now, who hasn't run yet
+        spawner.cancel()  # too late for this wait, which is won
+        assert spawner.result().result() == 0
+        assert group.spawn(int).result() == 0
