@@ -509,3 +509,20 @@ def test_the_names_of_the_stdlib_are_here_too() -> None:
         getattr(subprocess, name) for name in names
     ]
     assert {"PIPE", "STDOUT", "DEVNULL", "TimeoutExpired", "CalledProcessError"} <= set(names)
+
+
+def test_a_cancel_while_the_block_waits_for_its_child_ends_both() -> None:
+    seen: list[Any] = []
+
+    def body() -> None:
+        with Popen(FOREVER) as child:
+            seen.append(child)
+        seen.append("not reached")
+
+    task = gp.spawn(body)
+    wait_all_parked()
+    task.cancel()
+    assert task.join(30)
+    assert task.cancelled
+    (child,) = seen
+    assert child.returncode == -signal.SIGTERM
