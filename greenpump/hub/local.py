@@ -6,9 +6,10 @@ only ``hub.py`` can build one; it puts its constructor into ``maker`` when it is
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from greenlet import getcurrent
 
@@ -21,6 +22,7 @@ class _Local(threading.local):
     guard: object
 
 
+FREE_THREADED: Final = not getattr(sys, "_is_gil_enabled", lambda: True)()
 local = _Local()
 maker: list[Callable[[], Hub]] = []
 hubs: list[Hub] = []
@@ -31,16 +33,21 @@ fleet: list[Hub] = []
 
 def this_hub() -> Hub:
     """The calling thread's hub; the first call in a thread makes it."""
+    if FREE_THREADED and (hub := _unwinding()) is not None:
+        return hub  # to ask for a local would wait for the lock under which they are being dropped
     try:
         return local.hub
     except AttributeError:
-        pass
+        return _unwinding() or maker[0]()
+
+
+def _unwinding() -> Hub | None:
+    """The hub of the calling task if that unwinds as its thread ends: it says so, not a new one."""
     task = getattr(getcurrent(), "task", None)
     if task is not None and task.glet is None:
-        # It unwinds, as its thread ends: its hub, which says so, and not another one.
         hub: Hub = task.hub
         return hub
-    return maker[0]()
+    return None
 
 
 def hub_or_none() -> Hub | None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .task import Task
 
 
-def excepthook(task: Task[Any], error: BaseException) -> None:
+def excepthook(task: Task[Any], error: BaseException, /) -> None:
     """Print an unhandled error of ``task`` to stderr: its name, spawn site and traceback.
 
     Called when a task fails while nobody waits for its result. Replace it with

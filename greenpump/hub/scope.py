@@ -48,6 +48,7 @@ class Scope:
 
     ``cancelled`` is True once it was cancelled or its deadline ended a wait in it; ``expired``,
     after the block, whether it was cut short. ``deadline`` is in nanoseconds of the hub's clock.
+    Source: trio.CancelScope.
     """
 
     __slots__ = ("_cut_short", "_reason", "cancelled", "deadline", "parent", "seconds", "task")
@@ -61,6 +62,9 @@ class Scope:
     task: Task[Any] | None
 
     shielded: ClassVar[bool] = False
+
+    def __init__(self) -> None:
+        raise TypeError("a scope is made by timeout, move_on_after or shield")
 
     @property
     def expired(self) -> bool:

@@ -27,7 +27,8 @@ def spawn(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Task[T]:
     It starts at this task's next wait, in the order of spawning, with a copy of the caller's
     contextvars context. Doesn't park. Raises TypeError when ``fn`` is not callable.
 
-    An error nobody joins the task for goes to ``greenpump.excepthook``.
+    An error nobody joins the task for goes to ``greenpump.excepthook``. Source: Go's go statement,
+    gevent.spawn.
     """
     try:
         hub: Hub = getcurrent().task.hub  # type: ignore[attr-defined]
@@ -47,7 +48,8 @@ def spawn(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Task[T]:
 def sleep(seconds: float) -> None:
     """Park for ``seconds`` (a float; ``math.inf`` is for ever, 0 yields).
 
-    Never returns early. Raises ValueError for a negative number or NaN, Cancelled.
+    Never returns early. Raises ValueError for a negative number or NaN, Cancelled. Source:
+    time.sleep.
     """
     hub = this_hub()
     if seconds == 0:
@@ -58,7 +60,10 @@ def sleep(seconds: float) -> None:
 
 
 def yield_now() -> None:
-    """Let every task that is ready now run before this one goes on. Raises Cancelled."""
+    """Park until every task that is ready now has run. Raises Cancelled.
+
+    Source: man 2 sched_yield, Go's runtime.Gosched.
+    """
     try:
         me = getcurrent()
         task = me.task  # type: ignore[attr-defined]
@@ -72,7 +77,11 @@ def yield_now() -> None:
 
 
 def current() -> Task[Any]:
-    """The task that runs; in a thread's own code the main task of its hub."""
+    """The task that runs; in a thread's own code the main task of its hub.
+
+    Doesn't park. Raises HubError in code that interrupted the scheduler. Source:
+    asyncio.current_task, gevent.getcurrent.
+    """
     task = this_hub().current
     if task is NOBODY:
         raise HubError("no task runs here: this code interrupted the scheduler")

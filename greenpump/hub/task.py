@@ -17,7 +17,6 @@ Rejected: a Task that subclasses greenlet (5-9 µs and 16 KiB each; §3 of docs/
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from contextvars import Context
 from itertools import count
@@ -26,6 +25,7 @@ from types import CodeType
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from ..errors import Cancelled, TaskCancelled
+from .local import FREE_THREADED as FREE_THREADED
 from .local import hub_or_none, this_hub
 from .scope import CANCELLED, TIMED_OUT, Scope, TaskScope, tell_hooks
 from .timers import FAR
@@ -46,7 +46,6 @@ _ids = count(1)
 _joining = Lock()
 _moving = Lock()
 """Held while an unstarted task gets another hub."""
-FREE_THREADED = not getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
 class Joiner(Protocol):
@@ -62,7 +61,7 @@ class Task(Generic[T_co]):
     """The handle of a spawned function.
 
     Made by ``spawn`` and its kin, never directly. Usable from any task of any hub and from any
-    thread.
+    thread. Source: gevent.Greenlet, concurrent.futures.Future.
     """
 
     __slots__ = (

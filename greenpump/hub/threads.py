@@ -66,7 +66,8 @@ def spawn_on(hub: Hub | Any_, fn: Callable[P, T], /, *args: P.args, **kwargs: P.
 
     As ``spawn`` in all else. Callable from any thread, also one without a hub. A task on ``ANY``
     that has not started is taken over by whichever hub of ``run(hubs=n)`` gets idle first; without
-    ``run`` it goes to this thread's hub. Raises HubError when ``hub`` has ended, TypeError.
+    ``run`` it goes to this thread's hub. Doesn't park. Raises HubError when ``hub`` has ended,
+    TypeError. Source: loop.call_soon_threadsafe, trio.from_thread.
     """
     if not callable(fn):
         raise TypeError(f"spawn_on needs a callable, not {fn!r}")
@@ -125,7 +126,7 @@ def _least_loaded() -> Hub:
 
 
 def hubs() -> list[Hub]:
-    """The hubs of the running ``run``, its own first; without ``run``, this thread's."""
+    """The hubs of the running ``run``, its own first; without it, this thread's. Doesn't park."""
     return list(fleet) or [this_hub()]
 
 

@@ -53,13 +53,14 @@ class Timed(Protocol):
 class Timers:
     """One hub's deadlines."""
 
-    __slots__ = ("_alarm", "_armed", "_heap", "_seq", "_stale", "clock", "timerfd")
+    __slots__ = ("_alarm", "_armed", "_due", "_heap", "_seq", "_stale", "clock", "timerfd")
     timerfd: Timerfd  # the hub's, which makes it anew after a fork
 
     def __init__(self) -> None:
         self.clock: Callable[[], int] = time.monotonic_ns
         self._heap: list[tuple[int, int, Timed]] = []
         self._seq = count()
+        self._due: Timed | None = None  # who has no entry any more and has not yet been told
         self._armed = FAR
         self._stale = 0
         self._alarm = True
@@ -98,19 +99,29 @@ class Timers:
         now = self.clock()
         if now >= self._armed:
             self._armed = FAR
+        if self._due is not None:
+            self._look_at(self._due, now)  # a signal handler of the program's raised in the midst
         while heap and heap[0][0] <= now:
-            when, _, owner = heappop(heap)
+            when, _, owner = heap[0]
             if owner.timer_at != when:
                 self._stale -= 1
+                heappop(heap)
                 continue
-            owner.timer_at = FAR
-            deadline = owner.deadline
-            if deadline <= now:
-                owner.timed_out()
-            elif deadline != FAR:
-                self.arm(owner, deadline)
+            self._due = owner
+            heappop(heap)
+            self._look_at(owner, now)
         if heap and heap[0][0] < self._armed:
             self._arm_fd(heap[0][0])
+
+    def _look_at(self, owner: Timed, now: int) -> None:
+        """Tell ``_due`` that its time has come, or enter it anew."""
+        owner.timer_at = FAR
+        deadline = owner.deadline
+        if deadline <= now:
+            owner.timed_out()
+        elif deadline != FAR:
+            self.arm(owner, deadline)
+        self._due = None
 
     def next_deadline(self) -> int:
         """The earliest deadline that somebody still waits for; FAR when there is none."""

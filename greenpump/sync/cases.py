@@ -92,33 +92,52 @@ def receiving(channel: Channel[Any] | Case | None) -> Case:
     """For ``select``: receive from ``channel``, or a Timer or Ticker. The value is the message.
 
     It is ``CLOSED`` when the channel is closed and drained, at once and every time. From None
-    nothing is ever received.
+    nothing is ever received. Doesn't park. Raises TypeError for what is neither. Source: the
+    receive clauses of Go's select.
     """
     if isinstance(channel, Case):
         return channel  # a Timer or Ticker is its own case
-    return _NEVER if channel is None else _Receiving(channel)
+    try:
+        return _NEVER if channel is None else _Receiving(channel)
+    except AttributeError:
+        raise _no_channel("receive from", channel) from None
 
 
 def sending(channel: Channel[T] | None, value: T) -> Case:
     """For ``select``: send ``value`` on ``channel``; on None it is never sent.
 
-    The select raises ChannelClosed if the channel is closed, or gets closed while it waits.
+    The select raises ChannelClosed if the channel is closed, or gets closed while it waits. Doesn't
+    park. Raises TypeError for what is no channel. Source: the send clauses of Go's select.
     """
-    return _NEVER if channel is None else _Sending(channel, value)
+    try:
+        return _NEVER if channel is None else _Sending(channel, value)
+    except AttributeError:
+        raise _no_channel("send on", channel) from None
+
+
+def _no_channel(what: str, thing: object) -> TypeError:
+    return TypeError(f"select can {what} a Channel, not {thing!r}; an Event or Task it takes as is")
 
 
 def readable(sock: HasPollable) -> Case:
     """For ``select``: a read from ``sock`` is worth a try (data, EOF, an error, closed).
 
     Of several tasks that wait for it one is told; it should read. A read afterwards may still park,
-    if somebody else was quicker.
+    if somebody else was quicker. Doesn't park. Raises TypeError for what is no Socket of
+    greenpump's. Source: poll(2).
     """
-    return _Fd(sock, READ)
+    return _fd_case(sock, READ)
 
 
 def writable(sock: HasPollable) -> Case:
     """For ``select``: a write to ``sock`` is worth a try. As ``readable`` in all else."""
-    return _Fd(sock, WRITE)
+    return _fd_case(sock, WRITE)
+
+
+def _fd_case(sock: HasPollable, direction: int) -> Case:
+    if not hasattr(sock, "_pollable"):
+        raise TypeError(f"select can wait for a greenpump.Socket, not {sock!r}; see from_stdlib")
+    return _Fd(sock, direction)
 
 
 def as_case(case: Event | Task[Any] | None) -> Case:

@@ -36,8 +36,9 @@ A signal handler or finaliser may ``close``, ``try_send`` and ``try_recv``, unle
 an operation on that very channel: then it gets a HubError. For all else let it ``spawn`` a task, or
 call ``Event.set``.
 
-On free-threaded builds take messages by a ``for`` loop, not by ``list(channel)``: C code that calls
-back while it holds an object's lock must not park, since greenlet doesn't switch such locks.
+Without the GIL C code holds an object's lock while it calls back: ``list(channel)`` may park from
+greenlet 3.5.3 on, and another task that touches the same list meanwhile waits for ever. A ``for``
+loop holds nothing.
 
 Rejected: waking a waiter to try again (it may lose again, and a stranger overtakes the line); a
 deque for the waiters (a cancelled one is found in linear time; a hundred thousand timeouts take

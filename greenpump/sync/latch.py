@@ -23,7 +23,8 @@ Invariants
    nobody is busy with is done there and then; all else it is told not to do, by ``held_up``.
    Whether a thread is inside is read from where its own functions stand (``_places_inside``):
    nothing is noted on the way in and out.
-4. Without the GIL each object has its own, a Lock.
+4. Without the GIL each object has its own, a Lock. Who strikes inside and uses the same object is
+   told so, too, if it does that by ``latched``; who does it otherwise would wait for itself.
 5. A fork is made inside both of these: in the child no thread is left that could leave them.
 6. A signal handler of the program's that raises just as ``enter`` has succeeded leaves no latch
    taken: ``held_up`` is told of its error, too, and gives the token back.
@@ -225,7 +226,10 @@ def latched(latch: Latch, fn: Callable[..., R], *args: Any) -> R:
     """``fn(*args)``, a method of the object that the latch is for, inside the latch."""
     enter, leave = latch
     try:
-        enter()
+        if not FREE_THREADED:
+            enter()
+        elif not enter(False):  # type: ignore[call-arg]
+            raise IndexError  # as a token does, so that this is asked, too, whether it is inside
     except BaseException as error:
         if not held_up(latch, error, getattr(fn, "__self__", None)):
             return fn(*args)

@@ -172,7 +172,7 @@ class Queue(Generic[T]):
     ``put`` parks while it is full, ``get`` while it is empty, ``join`` while items are not reported
     done; ``shutdown`` ends all that. Each is served in the order of coming. Usable from tasks of
     any hub and from any thread. Between tasks that only pass messages on, a Channel does as well,
-    and ``select`` knows it.
+    and ``select`` knows it. A signal handler or finaliser is to spawn a task that uses it.
 
     Source: queue.Queue, its ``shutdown`` of Python 3.13 included, on every Python.
     """

@@ -20,6 +20,11 @@ def clock(hub: Hub) -> Iterator[VirtualClock]:
         yield clock
 
 
+def test_none_is_made_directly() -> None:
+    with pytest.raises(TypeError, match="made by timeout, move_on_after or shield"):
+        gp.Scope()
+
+
 def test_a_timeout_raises_at_its_own_block(clock: VirtualClock) -> None:
     before = clock.now()
     with pytest.raises(TimeoutError, match=r"the time limit of 3 s has passed"), gp.timeout(3):

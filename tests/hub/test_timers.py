@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import time
+from heapq import heappop
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -151,6 +153,35 @@ def test_owners_with_the_same_deadline_fire_in_the_order_of_arming(bench: Bench)
     bench.now = 2000
     bench.timers.expire()
     assert [name for name, _ in bench.fired] == [3, 1, 2]
+
+
+@pytest.mark.parametrize("later", [False, True], ids=["due", "moved later"])
+def test_a_signal_handler_that_raises_in_the_midst_loses_nobody(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, later: bool
+) -> None:
+    one, other, *_ = bench.owners
+    one.set(2000)
+    other.set(2000)
+    if later:
+        one.set(3000)
+
+    def strike(heap: list[Any]) -> Any:
+        heappop(heap)
+        monkeypatch.undo()
+        raise KeyError("a handler's, when heappop has returned")
+
+    monkeypatch.setattr("greenpump.hub.timers.heappop", strike)
+    bench.now = 2000
+    with pytest.raises(KeyError):
+        bench.timers.expire()
+    bench.timers.expire()
+    assert sorted(bench.fired) == ([(1, 2000)] if later else [(0, 2000), (1, 2000)])
+    bench.now = 3000
+    bench.timers.expire()
+    assert (0, 3000 if later else 2000) in bench.fired
+    assert len(bench.timers) == 0
+    one.set(4000)
+    assert one.timer_at == 4000
 
 
 # -- syscalls ----------------------------------------------------------------------------------

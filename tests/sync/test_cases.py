@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -43,6 +44,25 @@ def fill(sock: gp.Socket) -> int:
     except BlockingIOError:
         sock.settimeout(None)
         return sent
+
+
+# -- what is none ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("thing", [gp.Event(), gp.Queue[int](), 5])
+def test_what_is_no_channel_is_refused(thing: Any) -> None:
+    with pytest.raises(TypeError, match=r"select can receive from a Channel, not .*as is"):
+        receiving(thing)
+    with pytest.raises(TypeError, match=r"select can send on a Channel, not .*as is"):
+        sending(thing, 1)
+
+
+def test_what_is_no_socket_of_ours_is_refused() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        for make in (readable, writable):
+            with pytest.raises(TypeError, match=r"a greenpump.Socket, not .*; see from_stdlib"):
+                make(ours)  # type: ignore[arg-type]
 
 
 # -- events ----------------------------------------------------------------------------------------

@@ -387,6 +387,19 @@ def test_who_is_inside_another_one_waits() -> None:
     assert latched((enter, leave), int) == 0
 
 
+@pytest.mark.skipif(not FREE_THREADED, reason="the GIL's latch is looked at above")
+@pytest.mark.parametrize("use", ["try_send", "try_recv", "close"])
+def test_without_the_gil_who_strikes_inside_one_and_uses_it_is_told_too(use: str) -> None:
+    channel = gp.Channel[int]()
+    uses: dict[str, Callable[[], Any]] = {
+        "try_send": lambda: channel.try_send(1),
+        "try_recv": channel.try_recv,
+        "close": channel.close,
+    }
+    assert strike_inside(channel, uses[use]) == [TOLD]
+    assert (channel.closed, channel.try_send(1)) == (False, False), "it did nothing; all goes on"
+
+
 UNTOLD = re.compile(r"enter\(\)|leave\(\)|held_up\(|in latches")
 
 
