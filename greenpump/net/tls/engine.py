@@ -44,18 +44,22 @@ Invariants
 7. ``try_send`` may have had a record made that the kernel took in part or not at all. It counts as
    sent, and a task that has the turn sends the rest (``_pushed``): nothing overtakes it, and nobody
    has to send again what was encrypted.
+8. A handshake, and a receive in non-blocking mode, takes no more from the kernel than OpenSSL uses
+   up, a record at a time: what follows stays where the system's ``select`` and ``poll`` see it, as
+   over the fd. The last ``_looked`` bytes fed are copies of what the kernel still has.
 """
 
 from __future__ import annotations
 
 import _socket
 import ssl
+from socket import MSG_PEEK
 from threading import Lock
 from typing import Any, Final
 
 from ...hub.interrupt import calls_user_code
 from ...hub.local import this_hub
-from ...hub.pollable import READ, WRITE
+from ...hub.pollable import READ, WRITE, YES
 from ...hub.spawning import spawn
 from ...hub.timers import FAR
 from ..naming import show
@@ -87,6 +91,7 @@ class Engine(Socket):
         "_end",
         "_incoming",
         "_lock",
+        "_looked",
         "_open",
         "_outgoing",
         "_owed",
@@ -109,7 +114,7 @@ class Engine(Socket):
         self._receiving = Turn("receive")
         self._sending = Turn("send")
         self._unsent = b""
-        self._owed = 0
+        self._owed = self._looked = 0
         self._ahead = True
         self._open = self._done = self._shut = False
         self._end = None
@@ -150,8 +155,11 @@ class Engine(Socket):
                     # The last flight (a server's tickets) or the alert: not worth waiting for.
                     self._answer()
                     if stopped is not None:
+                        # What lies unread at the close would make it a reset, and lose the alert.
+                        self._settle(failed=True)
                         raise self._naming(stopped, "handshake")
                     if first:
+                        self._settle()
                         self._ahead = self._incoming.pending > 0
                         self._done = True
                         self._open = not self._shut
@@ -160,12 +168,13 @@ class Engine(Socket):
                     return
                 self._flush(until, name)
                 try:
-                    self._feed(self._fetch(until))
+                    self._feed(self._look_at(until))
                 except TimeoutError:
                     raise self._timed_out(name) from None
                 except OSError as error:
                     raise self._naming(error, "handshake") from None
         finally:
+            self._settle()
             self._receiving.give()
 
     def _naming(self, error: BaseException, what: str) -> BaseException:
@@ -202,6 +211,37 @@ class Engine(Socket):
             raise _would_block(READ) from None
         self._left(self._pollable, len(data), FETCH)
         return data
+
+    def _look_at(self, until: int) -> bytes:
+        """``_fetch`` that leaves the bytes in the kernel until ``_settle`` (invariant 8)."""
+        self._settle()
+        try:
+            data = self._read(_recv, until, FETCH, MSG_PEEK)
+        except BlockingIOError:
+            self._pollable.drained()
+            raise _would_block(READ) from None
+        self._looked = len(data)
+        return data
+
+    def _settle(self, *, failed: bool = False) -> None:
+        """Take from the kernel what OpenSSL has used of what was looked at. Doesn't park.
+
+        All of it if the handshake has ``failed``. By the task whose turn it is.
+        """
+        looked, self._looked = self._looked, 0
+        if not looked or self._sslobj is None or self.fileno() < 0:
+            return
+        with self._lock:
+            rest = len(self._incoming.read())
+        if failed:
+            rest = 0
+        if rest:
+            self._pollable.readable = YES
+        while looked > rest:
+            try:
+                looked -= len(_recv(self, looked - rest)) or looked
+            except OSError:
+                return  # the next call meets it again
 
     def _feed(self, data: bytes) -> None:
         """Put what was fetched before OpenSSL."""

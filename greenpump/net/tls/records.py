@@ -51,19 +51,19 @@ class Records(Engine):
                 if data is not None:
                     return data
             limits = self._limits
-            if limits is None or limits.timeout:
-                # The plain call has the shorter ways, and starts its time limit now, as we did.
-                came = Socket.recv(self, FETCH)
-            else:
-                came = self._fetch(until)
+            waits = limits is None or limits.timeout != 0
+            # The plain call has the shorter ways, and starts its time limit now, as we did.
+            came = Socket.recv(self, FETCH) if waits else self._look_at(until)
             while True:
                 # There is hardly more plaintext than that, and a greater bytes object that is cut
                 # down afterwards costs a trip through malloc.
                 data = self._open_records(min(size, len(came) or 1), buffer, came)
                 if data is not None:
                     return data
-                came = self._fetch(until)
+                came = self._fetch(until) if waits else self._look_at(until)
         finally:
+            if self._looked:
+                self._settle()
             receiving.give()
 
     def _open_records(
@@ -90,7 +90,7 @@ class Records(Engine):
             if buffer is None:
                 data = sslobj.read(size if size < RECORD else RECORD)
                 got = len(data)
-                while got < size and got and incoming.pending:
+                while got < size and got and incoming.pending and not self._looked:
                     self._ahead = True
                     piece = sslobj.read(min(size - got, RECORD))
                     data += piece

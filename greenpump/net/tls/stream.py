@@ -93,28 +93,13 @@ class Stream(Records):
             return self._deliver(bufsize, None) if self._rest else Socket.recv(self, bufsize, flags)
         if flags:
             raise self._no_flags("recv")
-        limits = self._limits
-        until = FAR if limits is None else self._until(READ, "recv")
+        until = self._until(READ, "recv")
         bufsize = index(bufsize)
         if bufsize < 1:
             if bufsize:
                 raise ValueError("size should not be negative")
             return b""
         data: bytes = self._decrypt(bufsize, None, until, "recv")
-        if limits is None or limits.timeout != 0:
-            return data
-        return self._and_more(data, bufsize)
-
-    def _and_more(self, data: bytes, bufsize: int) -> bytes:
-        """In non-blocking mode all that was fetched, as ``select`` can't tell of it any more."""
-        while data and len(data) < bufsize:
-            try:
-                more: bytes = self._decrypt(bufsize - len(data), None, FAR, "recv")
-            except OSError:
-                break  # the next call meets it again
-            if not more:
-                break
-            data += more
         return data
 
     def recv_into(self, buffer: Any, nbytes: int | None = None, flags: int = 0) -> int:

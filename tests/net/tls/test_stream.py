@@ -6,6 +6,7 @@ import contextlib
 import errno
 import io
 import os
+import select as kernel
 import socket
 import ssl
 import time
@@ -19,7 +20,8 @@ from greenpump.hub.hub import Hub
 from greenpump.hub.pollable import QUOTA
 from greenpump.hub.scope import move_on_after
 from greenpump.hub.spawning import spawn
-from greenpump.net.tls import SSLSocket, stream
+from greenpump.net.listen import socketpair
+from greenpump.net.tls import SSLSocket, stream, wrap_socket
 from greenpump.sync.cases import readable
 from greenpump.sync.select import select
 from greenpump.testing import virtual_clock, wait_all_parked
@@ -248,7 +250,7 @@ def test_non_blocking_mode(pair: Pair) -> None:
         b.recv(10)
     a.sendall(b"one")
     a.sendall(b"two")
-    assert b.recv(10) == b"onetwo"  # select could not tell of the second any more
+    assert [b.recv(10), b.recv(10)] == [b"one", b"two"]
     a.setblocking(False)
     piece = os.urandom(16384)
     sent = 0
@@ -264,6 +266,48 @@ def test_non_blocking_mode(pair: Pair) -> None:
     a.setblocking(True)
     a.sendall(b"and no more than that")
     assert b.recv(100) == b"and no more than that"
+
+
+def the_kernel_has_more(conn: SSLSocket) -> bool:
+    return bool(kernel.select([conn], [], [], 0)[0])
+
+
+def test_in_non_blocking_mode_what_follows_stays_in_the_kernel(pair: Pair) -> None:
+    a, b = pair()
+    a.sendall(b"one")
+    a.sendall(bytes(40_000))
+    a._farewell()  # and the fd stays open
+    b.setblocking(False)
+    assert b.recv(3) == b"one"
+    buffer = bytearray(40_000)
+    got = 0
+    while got < 40_000:
+        assert the_kernel_has_more(b)
+        got += b.recv_into(buffer, 20_000)  # a record
+    assert the_kernel_has_more(b)
+    assert b.recv(10) == b""
+
+
+def test_a_handshake_takes_nothing_that_follows_it(certificates: Certificates) -> None:
+    near, far = socketpair()
+    a = wrap_socket(
+        near, certificates.client(), server_hostname="localhost", do_handshake_on_connect=False
+    )
+    b = wrap_socket(far, certificates.server(), server_side=True, do_handshake_on_connect=False)
+    with a, b:
+        b.setblocking(False)
+        client = spawn(a.do_handshake)
+        wait_all_parked()
+        with pytest.raises(ssl.SSLWantReadError):
+            b.do_handshake()
+        client.result()
+        a.sendall(b"together with the last flight")
+        b.do_handshake(block=True)
+        assert the_kernel_has_more(b)
+        assert select(readable(b)) == (0, b)
+        b.setblocking(True)
+        assert b.recv(100) == b"together with the last flight"
+        assert not the_kernel_has_more(b)
 
 
 # -- the hot paths -------------------------------------------------------------------------------
