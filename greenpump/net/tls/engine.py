@@ -218,7 +218,6 @@ class Engine(Socket):
         try:
             data = self._read(_recv, until, FETCH, MSG_PEEK)
         except BlockingIOError:
-            self._pollable.drained()
             raise _would_block(READ) from None
         self._looked = len(data)
         return data
