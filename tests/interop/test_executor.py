@@ -465,7 +465,7 @@ def test_a_timeout_that_is_over_already(executor: TaskExecutor) -> None:
         with pytest.raises(TimeoutError):
             executor.submit(stuck).result(-0.001)
         with pytest.raises(TimeoutError):  # it asks for what is left, which is less than nothing
-            next(executor.map(nap, [1], timeout=-0.001))
+            next(executor.map(lambda _: stuck(), [1], timeout=-0.001))
     finally:
         stuck.go.set()
 
