@@ -91,6 +91,7 @@ class Hub:
         "creator",
         "crowded",
         "current",
+        "ending",
         "epoll",
         "eventfd",
         "events",
@@ -128,7 +129,7 @@ class Hub:
     )
 
     def __init__(self) -> None:
-        self.closed = False
+        self.closed = self.ending = False
         self.thread = threading.current_thread()
         self.ident = get_ident()
         self.timers = Timers()
@@ -520,7 +521,8 @@ class Hub:
 
     def take_unstarted(self) -> bool:
         """Move one unstarted task here that any hub may run; False if there is none."""
-        for hub in (self, *self.fleet):
+        # One that is ending has cancelled its tasks: what it took from others nobody would cancel.
+        for hub in (self,) if self.ending else (self, *self.fleet):
             if not hub.stealable:
                 continue
             self.idle_ms = self.patience  # a verdict of deadlock.py is taken back before anything

@@ -123,10 +123,10 @@ class Scope:
         """
         if reason and not hasattr(self, "_reason"):
             self._reason = reason
-        self.cancelled = True
+        before, self.cancelled = self.cancelled, True
         task = self.task
-        if task is None:
-            return
+        if task is None or before:
+            return  # before: every park in it raises already, and its hub has been told
         if hub_or_none() is task.hub:
             self._tell()
         else:

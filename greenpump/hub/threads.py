@@ -9,6 +9,8 @@ Invariants
    a hub sleeps.
 3. ``run`` returns only when every task of every hub of its fleet has ended, or was reported. All
    hubs go on scheduling until the last of them has no task left: who cleans up may need another.
+   What that one is given after its own tasks have ended is cancelled in the next round; the last
+   round is one in which no hub had a task. Unstarted tasks move no more while it goes on.
 4. What ends a program (Ctrl-C, SystemExit, HubError) on another hub is raised in ``run``'s main;
    if that has returned already, by ``run`` itself.
 
@@ -203,13 +205,20 @@ def _end(first: Hub, helpers: list[_Helper]) -> tuple[list[str], BaseException |
     limit = first.timers.after(END_GRACE)
     for helper in helpers:
         helper.stop()
-    _end_tasks(first, limit, late.append)
-    for helper in helpers:
+    found = _end_tasks(first, limit, late.append)
+    while True:
+        for helper in helpers:
+            if _impatient(late):
+                helper.hurry()
+            helper.wait_empty(limit + int(_END_MARGIN * 1e9), late.append)
         if _impatient(late):
-            helper.hurry()
-        helper.wait_empty(limit + int(_END_MARGIN * 1e9), late.append)
-    if not _impatient(late):
-        _end_tasks(first, limit, late.append)
+            break
+        found |= _end_tasks(first, limit, late.append)
+        if not (found or any(helper.found for helper in helpers)) or limit <= first.timers.clock():
+            break
+        for helper in helpers:
+            helper.stop()
+        found = False
     problems = _describe_live(first)
     for helper in helpers:
         problems += helper.leave()
@@ -219,24 +228,28 @@ def _end(first: Hub, helpers: list[_Helper]) -> tuple[list[str], BaseException |
     return problems, late[0] if late else None
 
 
-def _end_tasks(hub: Hub, limit: int, tell: Callable[[BaseException], None]) -> None:
-    """Cancel every task of this thread's hub and wait until they have ended.
+def _end_tasks(hub: Hub, limit: int, tell: Callable[[BaseException], None]) -> bool:
+    """Cancel every task of this thread's hub and wait until they have ended; if there were any.
 
     What is raised in the main task meanwhile is told. Whoever presses Ctrl-C won't wait longer.
     """
+    hub.ending = True
+    found = False
     while (left := limit - hub.timers.clock()) > 0:
         try:
             with shield(left / 1e9):
                 while live := hub.live_tasks():
+                    found = True
                     for task in live:
                         task.cancel("its hub ends")
                     for task in live:
                         task.join()
-            return
+            return found
         except BaseException as error:
             tell(error)
             if isinstance(error, KeyboardInterrupt):
-                return
+                break
+    return found
 
 
 def _impatient(late: list[BaseException]) -> bool:
@@ -270,7 +283,7 @@ class _Signal:
         self.given = False
 
     def give(self) -> None:
-        """Callable from any thread, once."""
+        """Callable from any thread."""
         self._hub.post(self._arrive)
 
     def _arrive(self) -> None:
@@ -298,6 +311,8 @@ class _Helper:
         self._failure: BaseException | None = None
         self._problems: list[str] = []
         self._up = threading.Event()
+        self._leaving = False
+        self.found = False  # whether there were tasks to end, when it was last told to
         self._thread = threading.Thread(target=self._main, name=f"hub-{number}", daemon=True)
         self._empty = _Signal(first, f"the end of the tasks of hub-{number}")
 
@@ -312,6 +327,7 @@ class _Helper:
 
     def stop(self) -> None:
         """Have it cancel its tasks and say when they have ended."""
+        self.found = self._empty.given = False
         if self._hub is not None:
             self._stop.give()
 
@@ -338,7 +354,8 @@ class _Helper:
         hub = self._hub
         if hub is None:
             return []
-        self._leave.give()
+        self._leaving = True
+        self._stop.give()
         self._thread.join(_END_MARGIN)
         if self._thread.is_alive():
             with suppress(ValueError):
@@ -356,7 +373,6 @@ class _Helper:
         try:
             hub = this_hub()
             self._stop = _Signal(hub, "the end of run()")
-            self._leave = _Signal(hub, "the end of the other hubs' tasks")
             hub.fleet = fleet
             fleet.append(hub)
             self._hub = hub
@@ -366,9 +382,11 @@ class _Helper:
         finally:
             self._up.set()
         self._serve_until(self._stop)
-        _end_tasks(hub, hub.timers.after(END_GRACE), self._tell)
-        self._empty.give()
-        self._serve_until(self._leave)
+        while not self._leaving:
+            self._stop.given = False
+            self.found = _end_tasks(hub, hub.timers.after(END_GRACE), self._tell)
+            self._empty.give()
+            self._serve_until(self._stop)
         self._problems = _describe_live(hub)
         with suppress(ValueError):
             fleet.remove(hub)

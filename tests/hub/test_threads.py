@@ -1167,3 +1167,47 @@ def test_a_program_that_ends_with_tasks_everywhere_is_clean(program: Program) ->
         flags=["-X", "dev", "-W", "error"],
     )
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+
+
+def test_what_comes_to_a_hub_that_has_ended_its_own_tasks_is_cancelled_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A task that ends last spawns on the hub that is ready, and on ANY, which is that one, too."""
+    end_tasks = threads._end_tasks
+    other_has_ended = threading.Event()
+    spawned: list[gp.Task[None]] = []
+
+    def told(hub: Hub, limit: int, tell: Callable[[BaseException], None]) -> bool:
+        try:
+            return end_tasks(hub, limit, tell)
+        finally:
+            if hub is not first:
+                other_has_ended.set()
+
+    def with_last_words() -> None:
+        try:
+            gp.sleep(1000)
+        finally:
+            assert other_has_ended.wait(10)
+            spawned.append(gp.spawn_on(gp.hubs()[1], gp.sleep, 1000))
+            spawned.append(gp.spawn_on(gp.ANY, gp.sleep, 1000))
+
+    def main() -> None:
+        gp.spawn(with_last_words)
+        gp.yield_now()
+
+    first = this_hub()
+    monkeypatch.setattr(threads, "_end_tasks", told)
+    gp.run(main, hubs=2)
+    assert [task.cancelled for task in spawned] == [True, True]
+
+
+def test_what_has_not_started_when_main_returns_is_cancelled_wherever_it_is() -> None:
+    tasks: list[gp.Task[None]] = []
+
+    def main() -> None:
+        tasks.extend(gp.spawn_on(gp.ANY, gp.sleep, 1000) for _ in range(40))
+
+    for _ in range(20):
+        gp.run(main, hubs=4)
+    assert all(task.cancelled for task in tasks)
