@@ -32,7 +32,7 @@ from .hub import Hub
 from .interrupt import install
 from .local import fleet, hub_or_none, hubs
 from .pollable import VACANT, Pollable, RemoteSeat
-from .task import Task
+from .task import Locking, Task
 
 _ENDLESS: Final = 1 << 30
 _others: dict[int, list[Hub]] = {}
@@ -128,4 +128,7 @@ def _lost(task: Task[Any]) -> None:
         f"the process forked while task {task.name} ran on the hub of {task.hub.thread.name}: "
         "that thread is the parent's, and how the task ends is known there only"
     )
+    for joiner in list(task._joiners or ()):
+        if isinstance(joiner, Locking):
+            joiner.renew_locks()
     task.finish(None, error)

@@ -112,7 +112,12 @@ class Scope:
         if error is None or not isinstance(error, Cancelled) or error.scope is not self:
             return False
         self._cut_short = True
-        return self._absorb(error)
+        absorb = self._absorb
+        del self, task, traceback
+        try:
+            return absorb(error)
+        finally:
+            del absorb, error
 
     def cancel(self, reason: str | BaseException = "") -> None:
         """Cancel the block: every park in it raises Cancelled until it is left.
@@ -252,7 +257,15 @@ class _Limit(Scope):
         ) -> Literal[False]: ...
 
     def _absorb(self, error: Cancelled) -> Literal[False]:
-        raise TimeoutError(str(error)) from error.__cause__
+        late, cause = TimeoutError(str(error)), error.__cause__
+        # The task may end with what is raised, and keep it. So it must not lead back to the task,
+        # neither by the frames here nor by those of the wait, which are in its context.
+        error.__traceback__ = error.scope = None
+        del self, error
+        try:
+            raise late from cause
+        finally:
+            del late, cause
 
 
 class _Shield(Scope):

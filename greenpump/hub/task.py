@@ -19,10 +19,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import Context
+from functools import partial
 from itertools import count
 from threading import Lock
 from types import CodeType
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from ..errors import Cancelled, TaskCancelled
 from .local import FREE_THREADED as FREE_THREADED
@@ -55,6 +56,14 @@ class Joiner(Protocol):
 
     def ended(self) -> None:
         """The task has ended."""
+
+
+@runtime_checkable
+class Locking(Protocol):
+    """A joiner whose ``ended`` takes locks."""
+
+    def renew_locks(self) -> None:
+        """In the child of a fork: threads that are not there may hold them; make them anew."""
 
 
 class Task(Generic[T_co]):
@@ -118,7 +127,10 @@ class Task(Generic[T_co]):
         try:
             return self._name
         except AttributeError:
-            label = getattr(self.fn, "__qualname__", None) or type(self.fn).__name__
+            fn: Any = self.fn
+            while isinstance(fn, partial):
+                fn = fn.func
+            label = getattr(fn, "__qualname__", None) or type(fn).__name__
             self._name: str = f"{label}#{next(_ids)}"
             return self._name
 
@@ -149,7 +161,10 @@ class Task(Generic[T_co]):
         """
         error = self.exception(timeout)
         if error is not None:
-            raise error
+            try:
+                raise error
+            finally:
+                del self, error  # the error's traceback holds this frame
         return self._value
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
@@ -240,7 +255,19 @@ class Task(Generic[T_co]):
 
     def was_cancelled(self, error: Cancelled) -> bool:
         """Whether ``error`` is this task's own cancel, rather than one that strayed in."""
-        return type(error.scope) is TaskScope and error.scope.task is self
+        scope = error.scope
+        return type(scope) is TaskScope and (scope.task is self or scope is self.scope)
+
+    def leave_cancel(self, error: Cancelled) -> None:
+        """The task has ended by its own cancel, ``error``: see to it that they are in no cycle.
+
+        The traceback's frames, those of the wait that was cancelled, have the task among their
+        locals. Nobody is shown it: ``exception`` makes an error of its own.
+        """
+        error.__traceback__ = None
+        scope: Any = error.scope
+        self.scope = scope  # which ``was_cancelled`` goes by from now on
+        scope.task = None
 
     def timed_out(self) -> None:
         """A deadline of the wait or of a scope around it has passed (timers.Timed)."""

@@ -142,6 +142,8 @@ def task_failed(hub: Hub, task: Task[Any], error: BaseException) -> None:
         error.__traceback__ = error.__traceback__.tb_next
     cancelled = isinstance(error, Cancelled) and task.was_cancelled(error)
     observed = task.finish(None, error)
+    if cancelled:
+        task.leave_cancel(error)  # type: ignore[arg-type]
     if isinstance(error, (KeyboardInterrupt, SystemExit)):
         hub.to_main(error)
     elif not observed and not cancelled and not came_of_interrupt(error):

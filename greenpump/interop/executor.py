@@ -21,7 +21,6 @@ Future and not the work; a task can be cancelled).
 from __future__ import annotations
 
 import atexit
-import os
 import threading
 import weakref
 from collections import deque
@@ -330,6 +329,11 @@ class _Job:
         Future.cancel(future)
         future.set_running_or_notify_cancel()
 
+    def renew_locks(self) -> None:
+        """Invariant 5 (task.Locking)."""
+        self.renew_lock()
+        self._executor.renew_locks()
+
     def renew_lock(self) -> None:
         """In the child of a fork: who holds the future's lock may be gone."""
         if self._future is not None:
@@ -343,9 +347,6 @@ class _Job:
         return future
 
     def ended(self) -> None:
-        if _forking and threading.get_ident() in _forking:  # invariant 5
-            self.renew_lock()
-            self._executor.renew_locks()
         if self._future is not None:
             self.give_up()  # it never began
         self._executor.job_ended()
@@ -417,8 +418,6 @@ class _HubThread(threading.Thread):
 _threads: WeakSet[_HubThread] = WeakSet()
 _exiting = False
 """Nobody would end another thread any more."""
-_forking: set[int] = set()
-"""The threads that are in ``os.fork``, its hooks included."""
 
 
 @atexit.register
@@ -429,10 +428,3 @@ def _exit() -> None:
     # process with it (a segmentation fault), so this one has to be gone before.
     for thread in list(_threads):
         thread.exit()
-
-
-os.register_at_fork(
-    before=lambda: _forking.add(threading.get_ident()),
-    after_in_parent=lambda: _forking.discard(threading.get_ident()),
-    after_in_child=_forking.clear,
-)

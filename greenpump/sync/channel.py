@@ -209,7 +209,9 @@ class Channel(Generic[T]):
                 task.wait = task.trouble = None
                 raise
             if self._closed and self._handed.pop(task, None) is ENDED:
-                raise ChannelClosed(f"{self!r} was closed while {task.name} waited to send")
+                name = task.name
+                del task  # which may end with the error, whose traceback holds this frame
+                raise ChannelClosed(f"{self!r} was closed while {name} waited to send")
             if sent:
                 return
 
@@ -297,6 +299,7 @@ class Channel(Generic[T]):
                 wake(sender)
                 return value  # type: ignore[no-any-return]
             if value is ENDED:
+                del task  # as in ``send``
                 raise ChannelClosed(f"{self!r} has no more messages")
             if value is not NOTHING:
                 return value  # type: ignore[no-any-return]

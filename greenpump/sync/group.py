@@ -471,3 +471,8 @@ class _Member:
 
     def ended(self) -> None:
         self.group._member_ended(self.task, self.status)
+
+    def renew_locks(self) -> None:
+        self.group._lock = RLock()
+        if self.status is not None:
+            self.status.renew_lock()

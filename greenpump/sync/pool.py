@@ -37,6 +37,7 @@ from ..hub.scope import shield
 from ..hub.spawning import current, spawn
 from .channel import Channel
 from .group import Group, reason_after
+from .latch import new_latch
 
 if TYPE_CHECKING:
     from ..hub.hub import Hub
@@ -286,6 +287,11 @@ class _Work(Generic[T]):
         self._items = None
         self._early.clear()
         self.results.close()
+
+    def renew_locks(self) -> None:
+        """In the child of a fork: threads that are not there may hold them."""
+        self._lock = Lock()
+        self.results._latch = new_latch()
 
     @calls_user_code
     def _start_calls(self) -> None:

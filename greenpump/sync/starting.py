@@ -103,6 +103,10 @@ class TaskStatus(Generic[T]):
             wake(starter)
         return True
 
+    def renew_lock(self) -> None:
+        """In the child of a fork: a thread that is not there may hold it."""
+        self._lock = RLock()
+
     def outcome(self) -> T | None:
         """What ``start`` returns, or raises because the task ended before it was ready."""
         if self._state is State.READY:

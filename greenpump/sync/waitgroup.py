@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from operator import index
 from sys import _getframe
+from threading import Lock
 from typing import Any, ParamSpec, TypeVar
 
 from ..hub.report import report
@@ -104,3 +105,6 @@ class _Done:
             self._group.done()
         except ValueError as error:
             report(self._task, error)  # the program called done() for it, too
+
+    def renew_locks(self) -> None:
+        self._group._lock = Lock()

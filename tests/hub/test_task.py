@@ -8,6 +8,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -371,6 +372,7 @@ def test_names() -> None:
     assert re.fullmatch(r"fail#\d+", gp.spawn(fail).name)
     task = gp.spawn(Callable_())
     assert re.fullmatch(r"Callable_#\d+", task.name)
+    assert re.fullmatch(r"fail#\d+", gp.spawn(partial(partial(fail))).name)
     task.name = "mine"
     assert task.name == "mine"
     assert "mine" in repr(task)
@@ -483,6 +485,73 @@ def test_a_failed_task_dropped_unasked_keeps_nothing(unhandled: list[BaseExcepti
     unhandled.clear()
     gc.collect()
     assert refs[0]() is None
+
+
+def its_own_cancel() -> None:
+    gp.Event().wait()  # a sleep would leave an entry in the heap for a while
+
+
+def a_timeout_of_a_sleep() -> None:
+    with gp.timeout(0.001):
+        gp.sleep(1000)
+
+
+def a_timeout_of_a_receive() -> None:
+    with gp.timeout(0.001):
+        gp.Channel[int]().recv()
+
+
+def a_closed_channel_to_receive_from() -> None:
+    channel = gp.Channel[int]()
+    gp.spawn(channel.close)
+    channel.recv()
+
+
+def a_closed_channel_to_send_on() -> None:
+    channel = gp.Channel[int]()
+    gp.spawn(channel.close)
+    channel.send(1)
+
+
+def another_task_s_error() -> None:
+    gp.spawn(fail).result()
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        its_own_cancel,
+        a_timeout_of_a_sleep,
+        a_timeout_of_a_receive,
+        a_closed_channel_to_receive_from,
+        a_closed_channel_to_send_on,
+        another_task_s_error,
+    ],
+)
+def test_what_a_task_held_goes_with_it_whatever_ended_it(
+    end: Callable[[], None], unhandled: list[BaseException]
+) -> None:
+    def body(payload: Payload) -> None:
+        refs.append(weakref.ref(payload))
+        end()
+
+    refs: list[weakref.ref[Any]] = []
+    gc.collect()
+    gc.disable()
+    try:
+        task = gp.spawn(body, Payload())
+        refs.append(weakref.ref(task))
+        if end is its_own_cancel:
+            gp.yield_now()
+            task.cancel()
+        assert task.join()
+        assert task.cancelled is (end is its_own_cancel)
+        unhandled.clear()
+        del task
+        gp.yield_now()
+        assert [ref() for ref in refs] == [None, None]
+    finally:
+        gc.enable()
 
 
 def test_ten_thousand_ended_tasks_leave_the_pool_within_its_bound(hub: Hub) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import math
+import os
+import select
+import signal
 import threading
 import weakref
 from collections.abc import Callable, Coroutine, Generator
@@ -914,3 +917,39 @@ def test_a_cancel_that_comes_with_the_place_loses_none() -> None:
         spawner.cancel()  # too late for this wait, which is won
         assert spawner.result().result() == 0
         assert group.spawn(int).result() == 0
+
+
+def test_a_fork_finds_a_lock_of_a_thread_that_the_child_has_not_renewed() -> None:
+    held, go_on = threading.Event(), threading.Event()
+
+    def hold(group: gp.Group) -> None:
+        with group._lock:
+            held.set()
+            go_on.wait()
+
+    def main() -> None:
+        stop = gp.Event()
+        with gp.Group() as group:
+            group.spawn_on(gp.hubs()[1], stop.wait)
+            thread = threading.Thread(target=hold, args=(group,))
+            thread.start()
+            held.wait()
+            said, say = os.pipe()
+            pid = os.fork()
+            if pid == 0:
+                os.write(say, b"got through")
+                os._exit(0)
+            os.close(say)
+            alive = bool(select.select([said], [], [], 20)[0])
+            if not alive:
+                os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            told.append(os.read(said, 100))
+            os.close(said)
+            go_on.set()
+            thread.join()
+            stop.set()
+
+    told: list[bytes] = []
+    gp.run(main, hubs=2)
+    assert told == [b"got through"]
