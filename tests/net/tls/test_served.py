@@ -41,7 +41,8 @@ class Running:
         self.task: Task[None] = spawn(serve, handler, listener, **options)
 
     def connect(self, **options: Any) -> SSLSocket:
-        return connect(self.address, tls=self.certificates.client(), **options)
+        conn: SSLSocket = connect(self.address, tls=self.certificates.client(), **options)
+        return conn
 
     def plain(self) -> Socket:
         return connect(self.address)
