@@ -31,16 +31,6 @@ fleet: list[Hub] = []
 """The hubs of ``run``: those that take tasks spawned on ANY."""
 
 
-def this_hub() -> Hub:
-    """The calling thread's hub; the first call in a thread makes it."""
-    if FREE_THREADED and (hub := _unwinding()) is not None:
-        return hub  # to ask for a local would wait for the lock under which they are being dropped
-    try:
-        return local.hub
-    except AttributeError:
-        return _unwinding() or maker[0]()
-
-
 def _unwinding() -> Hub | None:
     """The hub of the calling task if that unwinds as its thread ends: it says so, not a new one."""
     task = getattr(getcurrent(), "task", None)
@@ -48,6 +38,24 @@ def _unwinding() -> Hub | None:
         hub: Hub = task.hub
         return hub
     return None
+
+
+if FREE_THREADED:
+
+    def this_hub() -> Hub:
+        """The calling thread's hub; the first call in a thread makes it."""
+        # First the greenlet: to ask for a local waits for the lock under which they are dropped.
+        hub = _unwinding() or hub_or_none()
+        return maker[0]() if hub is None else hub
+
+else:
+
+    def this_hub() -> Hub:
+        """The calling thread's hub; the first call in a thread makes it."""
+        try:
+            return local.hub
+        except AttributeError:
+            return _unwinding() or maker[0]()
 
 
 def hub_or_none() -> Hub | None:
