@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 PREAMBLE = """
-import gc, sys, threading, weakref
+import gc, sys, threading, time, weakref
 import greenpump as gp
 
 class Node:
@@ -57,6 +57,8 @@ def work(rounds, tasks=8, count=20):
 def collector(stop):
     while not stop.is_set():
         gc.collect()
+        # Without the GIL each stops the other threads, who may be too slow to go on before the next.
+        time.sleep(1e-4)
 """
 
 AT_EVERY_ALLOCATION = """
