@@ -57,7 +57,7 @@ def work(rounds, tasks=8, count=20):
 def collector(stop):
     while not stop.is_set():
         gc.collect()
-        # Without the GIL each stops the other threads, who may be too slow to go on before the next.
+        # Without the GIL each stops the others, who may be too slow to go on before the next.
         time.sleep(1e-4)
 """
 

@@ -44,9 +44,11 @@ if FREE_THREADED:
 
     def this_hub() -> Hub:
         """The calling thread's hub; the first call in a thread makes it."""
-        # First the greenlet: to ask for a local waits for the lock under which they are dropped.
-        hub = _unwinding() or hub_or_none()
-        return maker[0]() if hub is None else hub
+        # First the task: to ask for a local waits for the lock under which they are dropped.
+        try:
+            return getcurrent().task.hub  # type: ignore[attr-defined, no-any-return]
+        except AttributeError:
+            return hub_or_none() or maker[0]()
 
 else:
 
