@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from greenpump.hub.task import FREE_THREADED
+from greenpump.hub.local import FREE_THREADED
 
 PREAMBLE = """
 import csv, functools, json, re

@@ -25,8 +25,9 @@ from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ..hub.local import FREE_THREADED
 from ..hub.stacks import Stack, stack_of, trim
-from ..hub.task import FREE_THREADED, NOBODY
+from ..hub.task import NOBODY
 from ..hub.worker import Worker
 
 if TYPE_CHECKING:

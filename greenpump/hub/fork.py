@@ -23,6 +23,8 @@ from _thread import get_ident
 from contextlib import suppress
 from typing import Any, Final
 
+from greenlet import getcurrent
+
 from ..errors import HubError
 from . import deadlock
 from . import hub as hub_module
@@ -30,7 +32,7 @@ from . import pollable as pollable_module
 from . import task as task_module
 from .hub import Hub
 from .interrupt import install
-from .local import fleet, hub_or_none, hubs
+from .local import fleet, hub_or_none, hubs, local
 from .pollable import VACANT, Pollable, RemoteSeat
 from .task import Locking, Task
 
@@ -38,6 +40,8 @@ _ENDLESS: Final = 1 << 30
 _others: dict[int, list[Hub]] = {}
 """By forking thread: the other hubs. Python ends the other threads' locals, and so their hubs,
 before the child may look at them."""
+_left: list[Hub] = []
+"""Hubs whose tasks are the parent's alone: dropped, they would unwind in the child as well."""
 
 
 def before() -> None:
@@ -80,6 +84,17 @@ def in_child() -> None:
         other.release()
         if hub is not None:
             _end_waits_for(other, hub)
+
+
+def leave_hub() -> None:
+    """In a child that wants none of the parent's tasks: the next use of a hub makes a new one."""
+    hub = hub_or_none()
+    if hub is not None:
+        _left.append(hub)
+        hub.release()
+        del local.hub, local.guard
+        with suppress(AttributeError):
+            del getcurrent().task  # type: ignore[attr-defined]
 
 
 def rebuild(hub: Hub) -> None:

@@ -56,10 +56,10 @@ from ..sys.eventfd import Eventfd
 from ..sys.timerfd import Timerfd
 from . import deadlock, interrupt
 from . import task as task_module
-from .local import hubs, local, maker
+from .local import FREE_THREADED, hubs, local, maker
 from .pollable import QUOTA, VACANT, YES, Pollable, RemoteSeat
 from .scope import TIMED_OUT
-from .task import FREE_THREADED, NOBODY, Task, new_task
+from .task import NOBODY, Task, new_task
 from .timers import FAR, Timers
 from .wait import YIELD
 from .worker import Worker, worker_main
@@ -623,7 +623,8 @@ class Hub:
         self.release()
         # Nothing takes the fast paths any more: neither this greenlet's nor its sockets'.
         self.current = NOBODY
-        self.creator.__dict__.pop("task", None)
+        with suppress(AttributeError):
+            del self.creator.task  # type: ignore[attr-defined]
 
     def release(self) -> None:
         """Give back what the process holds for this hub: fds, the signal wake-up, its entry."""

@@ -31,15 +31,6 @@ fleet: list[Hub] = []
 """The hubs of ``run``: those that take tasks spawned on ANY."""
 
 
-def _unwinding() -> Hub | None:
-    """The hub of the calling task if that unwinds as its thread ends: it says so, not a new one."""
-    task = getattr(getcurrent(), "task", None)
-    if task is not None and task.glet is None:
-        hub: Hub = task.hub
-        return hub
-    return None
-
-
 if FREE_THREADED:
 
     def this_hub() -> Hub:
@@ -57,7 +48,13 @@ else:
         try:
             return local.hub
         except AttributeError:
-            return _unwinding() or maker[0]()
+            pass
+        task = getattr(getcurrent(), "task", None)
+        if task is not None and task.glet is None:
+            # It unwinds, as its thread ends: its hub, which says so, and not another one.
+            hub: Hub = task.hub
+            return hub
+        return maker[0]()
 
 
 def hub_or_none() -> Hub | None:

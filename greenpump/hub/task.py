@@ -26,8 +26,7 @@ from types import CodeType
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from ..errors import Cancelled, TaskCancelled
-from .local import FREE_THREADED as FREE_THREADED
-from .local import hub_or_none, this_hub
+from .local import FREE_THREADED, hub_or_none, this_hub
 from .scope import CANCELLED, TIMED_OUT, Scope, TaskScope, tell_hooks
 from .timers import FAR
 from .wait import wake

@@ -26,9 +26,10 @@ import threading
 from collections.abc import Callable
 from typing import Any, Final
 
+from ..hub.fork import leave_hub
 from ..hub.hub import Hub
 from ..hub.interrupt import calls_user_code
-from ..hub.local import hub_or_none, local, this_hub
+from ..hub.local import this_hub
 from ..hub.pollable import Pollable
 from ..hub.scope import Scope, move_on_after, shield
 from ..hub.spawning import sleep, spawn
@@ -48,7 +49,6 @@ KILL_AFTER: Final = 2.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 log = logging.getLogger("greenpump.serve")
-_inherited: list[Hub] = []
 
 
 def supervise(
@@ -211,7 +211,7 @@ class _Fleet:
         """The child's whole life."""
         status = 1
         try:
-            _leave_hub()
+            leave_hub()
             hub = this_hub()
             self._ours.close()
             with move_on_after() as scope:
@@ -238,12 +238,3 @@ def _watch(lifeline: _stdlib.socket, scope: Scope) -> None:
     """End the worker when the supervisor is gone."""
     lifeline.recv(1)
     scope.cancel("the supervisor is gone")
-
-
-def _leave_hub() -> None:
-    """Forget the hub that this process inherited; the next use of one makes it anew."""
-    hub = hub_or_none()
-    if hub is not None:
-        _inherited.append(hub)
-        hub.release()
-        del local.hub, local.guard

@@ -30,10 +30,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ..hub import threads
 from ..hub.interrupt import calls_user_code
-from ..hub.local import fleet, this_hub
+from ..hub.local import FREE_THREADED, fleet, this_hub
 from ..hub.scope import Scope, move_on_after, shield
 from ..hub.spawning import spawn, yield_now
-from ..hub.task import FREE_THREADED, Task
+from ..hub.task import Task
 from ..hub.timers import FAR
 from ..hub.wait import wake
 from .listen import listen

@@ -54,7 +54,7 @@ from types import CodeType, FrameType, MethodType
 from typing import Any, Final, TypeAlias, TypeVar
 
 from ..errors import HubError
-from ..hub.task import FREE_THREADED
+from ..hub.local import FREE_THREADED
 
 F = TypeVar("F", bound=Callable[..., Any])
 R = TypeVar("R")

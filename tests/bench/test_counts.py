@@ -21,7 +21,7 @@ from bench.instructions import BATCH
 from bench.load import Load
 from bench.outcome import FailedError
 from bench.process import ROOT
-from greenpump.hub.task import FREE_THREADED
+from greenpump.hub.local import FREE_THREADED
 
 Costs = dict[str, Cost]
 

@@ -9,9 +9,9 @@ from greenlet import greenlet
 import greenpump as gp
 from greenpump.debug import look
 from greenpump.debug.look import running, stacks, steady, tasks_of, threads
-from greenpump.hub.local import hubs, this_hub
+from greenpump.hub.local import FREE_THREADED, hubs, this_hub
 from greenpump.hub.stacks import Stack
-from greenpump.hub.task import FREE_THREADED, NOBODY
+from greenpump.hub.task import NOBODY
 
 
 def names(stack: Stack) -> list[str]:

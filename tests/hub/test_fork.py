@@ -133,6 +133,32 @@ print(gp.spawn(int).result())
     assert ended.stdout == "True\n0\n"
 
 
+@pytest.mark.parametrize("where", ["main", "task"])
+def test_a_child_may_leave_the_hub_that_it_inherited(where: str, program: Program) -> None:
+    ended = program(
+        PRELUDE
+        + f"""
+from greenpump.hub.fork import leave_hub
+sleeper = gp.spawn(gp.sleep, 3600)
+gp.yield_now()
+def child():
+    inherited = this_hub()
+    leave_hub()
+    own = this_hub()
+    gp.sleep(1e-6)
+    print(own is inherited, own.closed, gp.spawn(int).result(), gp.current() is own.main)
+    print(list(own.live_tasks()), hubs == [own])
+def body():
+    in_child(child)
+    print(gp.spawn(int).result(), sleeper.done)
+body() if {where!r} == "main" else gp.spawn(body).result()
+sleeper.cancel()
+"""
+    )
+    assert ended.stderr == ""
+    assert ended.stdout == "False False 0 True\n[] True\n0 False\n"
+
+
 def test_a_thread_other_than_main_forks(program: Program) -> None:
     ended = program(
         PRELUDE

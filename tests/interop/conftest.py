@@ -18,8 +18,7 @@ import pytest
 import greenpump as gp
 from greenpump.hub.deadlock import wakes_nobody
 from greenpump.hub.hub import Hub
-from greenpump.hub.local import hub_or_none, this_hub
-from greenpump.hub.task import FREE_THREADED
+from greenpump.hub.local import FREE_THREADED, hub_or_none, this_hub
 from greenpump.interop import coroutines
 
 ROOT = Path(__file__).parents[2]

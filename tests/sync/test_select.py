@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import greenpump as gp
+from greenpump.hub.local import FREE_THREADED
 from greenpump.hub.pollable import QUOTA
-from greenpump.hub.task import FREE_THREADED
 from greenpump.hub.wait import wake
 from greenpump.sync.cases import CLOSED, receiving, sending
 from greenpump.sync.channel import Channel

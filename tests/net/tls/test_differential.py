@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 import greenpump as gp
+from greenpump.hub.local import FREE_THREADED
 from greenpump.hub.spawning import spawn
-from greenpump.hub.task import FREE_THREADED
 from greenpump.net.connect import connect
 from greenpump.net.listen import listen
 from greenpump.net.socket import Socket
