@@ -57,12 +57,12 @@ from typing import Any, Final, Generic, Literal, Protocol, Self, TypeAlias, Type
 from greenlet import getcurrent
 
 from ..errors import ChannelClosed
-from ..hub.local import this_hub
+from ..hub.local import FREE_THREADED, this_hub
 from ..hub.pollable import QUOTA
-from ..hub.task import FREE_THREADED, NOBODY, Task
+from ..hub.task import NOBODY, Task
 from ..hub.timers import FAR
 from ..hub.wait import wake
-from .latch import enters_latch, held_up, latched, new_latch, of_this_thread
+from .latch import Latch, enters_latch, held_up, latched, new_latch, of_this_thread
 from .waiters import wake_all
 
 T = TypeVar("T")
@@ -384,18 +384,28 @@ class Channel(Generic[T]):
         """Its parts, made if need be; for ``send`` and ``recv``, and who makes a case."""
         return latched(self._latch, self._furnish)
 
+    def renew_latch(self) -> None:
+        """In the child of a fork: a thread that is not there may be inside."""
+        if self._parts is None:
+            self._latch = new_latch()
+        else:
+            self._fit(new_latch(), self._buffer)
+
     # -- inside the latch; select's way in ---------------------------------------------------------
 
     def _furnish(self) -> Parts:
         parts = self._parts
         if parts is None:
-            self._buffer = deque()
             self._receivers = OrderedDict()
             self._senders = OrderedDict()
             self._handed = {}
-            enter, leave = of_this_thread(self._latch)
-            parts = enter, leave, self._buffer, self._receivers, self._senders
-            self._parts = parts
+            parts = self._fit(self._latch, deque())
+        return parts
+
+    def _fit(self, latch: Latch, buffer: Any) -> Parts:
+        """Work with this latch and this buffer from now on."""
+        self._latch, self._buffer = latch, buffer
+        self._parts = parts = *of_this_thread(latch), buffer, self._receivers, self._senders
         return parts
 
     def _put(self, value: T) -> Task[Any] | Literal[Mark.NOTHING] | None:

@@ -37,7 +37,6 @@ from ..hub.scope import shield
 from ..hub.spawning import current, spawn
 from .channel import Channel
 from .group import Group, reason_after
-from .latch import new_latch
 
 if TYPE_CHECKING:
     from ..hub.hub import Hub
@@ -291,7 +290,7 @@ class _Work(Generic[T]):
     def renew_locks(self) -> None:
         """In the child of a fork: threads that are not there may hold them."""
         self._lock = Lock()
-        self.results._latch = new_latch()
+        self.results.renew_latch()
 
     @calls_user_code
     def _start_calls(self) -> None:

@@ -45,7 +45,8 @@ from ..hub.task import Task
 from ..hub.wait import wake
 from .channel import ENDED, NOTHING, Channel, Parts
 from .event import Event
-from .latch import enters_latch, held_up, latched, of_this_thread, own_latch
+from .latch import enters_latch, held_up, latched, own_latch
+from .waiters import check_timeout
 
 if sys.version_info >= (3, 13):
     from queue import ShutDown
@@ -113,12 +114,12 @@ class _Line(Channel[T]):
     def __init__(self, kind: str, capacity: int, buffer: _Buffer) -> None:
         super().__init__(capacity)
         self._kind = kind
+        self.first_used()
         if type(buffer) is _Heap:
-            self._latch = own_latch()  # inside which items are compared, by code of the user's
             self._quick = False
-        _, _, _, receivers, senders = self.first_used()
-        self._buffer = buffer
-        self._parts = *of_this_thread(self._latch), buffer, receivers, senders
+            self._fit(own_latch(), buffer)  # inside which items are compared, by code of the user's
+        else:
+            self._fit(self._latch, buffer)
         self.refused: dict[Task[Any], BaseException] = {}
 
     def _get(self) -> tuple[Any, Task[Any] | None]:
@@ -201,7 +202,7 @@ class Queue(Generic[T]):
             if quota < 0:
                 line._charge()
             if timeout is not None:
-                _check(timeout)
+                check_timeout(timeout)
         enter, leave, buffer, receivers, senders = line._parts
         try:
             enter()
@@ -253,7 +254,7 @@ class Queue(Generic[T]):
                 return item  # type: ignore[no-any-return]
             if timeout is None:
                 return line.recv()
-            _check(timeout)
+            check_timeout(timeout)
             with move_on_after(timeout):
                 return line.recv()
             raise Empty
@@ -369,9 +370,3 @@ class PriorityQueue(Queue[T]):
 
     __slots__ = ()
     _buffer = _Heap
-
-
-def _check(timeout: float) -> None:
-    """Refuse at once what is no time, as the standard library does."""
-    if not timeout >= 0:
-        raise ValueError(f"'timeout' must be a non-negative number: {timeout!r}")

@@ -18,9 +18,8 @@ from hypothesis import strategies as st
 
 import greenpump as gp
 from greenpump.hub.hub import Hub
-from greenpump.hub.local import this_hub
+from greenpump.hub.local import FREE_THREADED, this_hub
 from greenpump.hub.pollable import QUOTA
-from greenpump.hub.task import FREE_THREADED
 from greenpump.hub.wait import wake
 from greenpump.sync.channel import Channel
 from greenpump.sync.latch import latched
@@ -766,11 +765,22 @@ def test_two_threads_that_use_one_first_at_once_find_the_same_parts() -> None:
         assert len(channel) == 2
 
 
+@pytest.mark.skipif(not FREE_THREADED, reason="with the GIL a fork is made inside the one latch")
+def test_a_latch_that_a_lost_thread_has_entered_is_renewed() -> None:
+    channel, unused = Channel[int](2), Channel[int](1)
+    channel.send(1)
+    for each in (channel, unused):
+        enter, _ = each._latch
+        enter()
+        each.renew_latch()
+        each.send(2)
+    assert [channel.recv(), channel.recv(), unused.recv()] == [1, 2, 2]
+
+
 def keep_in(channel: gp.Channel[int], buffer: D) -> D:
     """Have a channel keep its messages in ``buffer``."""
-    enter, leave, _, receivers, senders = channel.first_used()
-    channel._buffer = buffer
-    channel._parts = enter, leave, buffer, receivers, senders
+    channel.first_used()
+    channel._fit(channel._latch, buffer)
     return buffer
 
 

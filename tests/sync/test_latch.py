@@ -20,10 +20,11 @@ import pytest
 
 import greenpump as gp
 from greenpump.errors import HubError
-from greenpump.hub.task import FREE_THREADED
+from greenpump.hub.local import FREE_THREADED
 from greenpump.sync.latch import (
     EVERYBODYS,
     TIMERS,
+    Latch,
     _entering,
     _is_inside,
     enters_latch,
@@ -71,9 +72,10 @@ def test_it_is_left_by_an_error() -> None:
     assert latched(latch, lambda a, b: (a, b), 1, 2) == (1, 2)
 
 
-def test_who_finds_it_taken_enters_when_the_other_leaves() -> None:
-    latch = own_latch()
-    enter, leave = latch
+def order_of_two(
+    latch: Latch, enter: Callable[[], object], leave: Callable[[], object]
+) -> list[str]:
+    """Who was inside first: this thread, by ``enter`` and ``leave``, or another that came later."""
     order: list[str] = []
     enter()
     thread = threading.Thread(target=latched, args=(latch, order.append, "other"))
@@ -81,23 +83,21 @@ def test_who_finds_it_taken_enters_when_the_other_leaves() -> None:
     order.append("first")
     leave()
     thread.join()
-    assert order == ["first", "other"]
+    return order
+
+
+def test_who_finds_it_taken_enters_when_the_other_leaves() -> None:
+    latch = own_latch()
+    enter, leave = latch
+    assert order_of_two(latch, enter, leave) == ["first", "other"]
 
 
 def test_a_thread_s_own_methods_enter_and_leave_the_same_one() -> None:
     latch = own_latch()
     enter, leave = latch
     enter_too, leave_too = of_this_thread(latch)
-    order: list[str] = []
-    enter_too()
-    thread = threading.Thread(target=latched, args=(latch, order.append, "other"))
-    thread.start()
-    order.append("first")
-    leave()
-    thread.join()
-    enter()
-    leave_too()
-    assert order == ["first", "other"]
+    assert order_of_two(latch, enter_too, leave) == ["first", "other"]
+    assert order_of_two(latch, enter, leave_too) == ["first", "other"]
     assert latched(latch, int) == 0
 
 

@@ -230,10 +230,10 @@ def test_a_scope_around_it_is_not_mistaken_for_its_timeout() -> None:
 @pytest.mark.parametrize("timeout", [-1, -1e-9, float("nan"), -float("inf")])
 def test_a_negative_timeout_is_refused(timeout: float) -> None:
     queue = Queue[int](1)
-    with pytest.raises(ValueError, match="non-negative"):
+    with pytest.raises(ValueError, match="negative or NaN"):
         queue.get(timeout=timeout)
     queue.put(1)
-    with pytest.raises(ValueError, match="non-negative"):
+    with pytest.raises(ValueError, match="negative or NaN"):
         queue.put(2, timeout=timeout)
     assert queue.unfinished_tasks == 1
 
