@@ -2,7 +2,10 @@
 
 What stands between `<!-- bench:echo -->` and `<!-- /bench -->` is written by this alone, from
 results/echo.json, so that no figure in it was typed by hand. Where there are no results yet, the
-block says which command makes them.
+block says which command makes them. A block may choose cases and peers, and then says how many
+others there are:
+
+    <!-- bench:echo cases="50 connections, 64 B; 500 connections, 64 B" peers="c; gevent" -->
 """
 
 from __future__ import annotations
@@ -25,8 +28,11 @@ BASE = "greenpump"
 PROBLEM_WIDTH = 40
 
 _BLOCK = re.compile(
-    r"^<!-- bench:(?P<name>\w+) -->\n(?P<body>.*?)^<!-- /bench -->$", re.MULTILINE | re.DOTALL
+    r"^(?P<opening><!-- bench:(?P<name>\w+)(?P<choice>(?: \w+=\"[^\"\n]*\")*) -->)\n"
+    r"(?P<body>.*?)^<!-- /bench -->$",
+    re.MULTILINE | re.DOTALL,
 )
+_CHOICE = re.compile(r' (\w+)="([^"]*)"')
 _OPENING = re.compile(r"^<!-- bench:", re.MULTILINE)
 
 
@@ -38,14 +44,19 @@ def fill(text: str, results: Path) -> str:
     """`text` with every block filled anew; raises UnreadableError when a block has no end."""
     if len(_OPENING.findall(text)) != len(_BLOCK.findall(text)):
         raise UnreadableError("a <!-- bench:NAME --> without its <!-- /bench -->")
-    return _BLOCK.sub(lambda block: _filled(block["name"], results), text)
+    return _BLOCK.sub(lambda block: _filled(block, results), text)
 
 
-def _filled(name: str, results: Path) -> str:
+def _filled(block: re.Match[str], results: Path) -> str:
+    name = block["name"]
     path = results / f"{name}.json"
     if path.exists():
         try:
-            body = _body(json.loads(path.read_text()))
+            data, others = _chosen(json.loads(path.read_text()), block["choice"])
+            body = _body(data)
+            if others:
+                everything = "/".join(path.with_suffix(".md").parts[-3:])
+                body += f"\n\nAlso measured: {others}. All of it: `{everything}`."
         except (AttributeError, KeyError, StopIteration, TypeError, ValueError) as error:
             raise UnreadableError(f"{path}: {error!r}") from error
     else:
@@ -54,7 +65,25 @@ def _filled(name: str, results: Path) -> str:
             "puts the table here.",
             100,
         )
-    return f"<!-- bench:{name} -->\n{body}\n<!-- /bench -->"
+    return f"{block['opening']}\n{body}\n<!-- /bench -->"
+
+
+def _chosen(data: dict[str, Any], choice: str) -> tuple[dict[str, Any], str]:
+    """What a block shows of the results, and the names of the peers that it leaves out."""
+    wanted = {key: names.split("; ") for key, names in _CHOICE.findall(choice)}
+    cases, peers = wanted.pop("cases", None), wanted.pop("peers", None)
+    known = {peer["peer"] for case in data["cases"] for peer in case["peers"]}
+    strange = [*wanted, *set(cases or ()).difference(case["case"] for case in data["cases"])]
+    strange += set(peers or ()) - known
+    if strange:
+        raise ValueError(f"nothing is called {', '.join(map(repr, strange))}")
+    shown = [case for case in data["cases"] if cases is None or case["case"] in cases]
+    if peers is not None:
+        shown = [
+            {**case, "peers": [peer for peer in case["peers"] if peer["peer"] in peers]}
+            for case in shown
+        ]
+    return {**data, "cases": shown}, ", ".join(sorted(known - set(peers or known)))
 
 
 def _body(data: Mapping[str, Any]) -> str:

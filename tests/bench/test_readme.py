@@ -92,6 +92,24 @@ def test_peers_without_figures_are_named_with_their_reason(tmp_path: Path) -> No
     assert len(rows["uvloop"][0]) <= readme.PROBLEM_WIDTH
 
 
+def test_a_block_chooses_cases_and_peers_and_names_the_others(tmp_path: Path) -> None:
+    opening = '<!-- bench:echo cases="50 connections, 64 B" peers="greenpump; gevent" -->'
+    filled = readme.fill(BLOCK.replace("<!-- bench:echo -->", opening), results(tmp_path))
+    rows = rows_of(filled)
+    assert list(rows)[2:] == ["greenpump", "gevent"]
+    assert rows["peer"] == ["50 connections, 64 B", "÷ greenpump"]
+    assert "Also measured: c, trio, uvloop. All of it" in filled
+    assert opening in filled
+    assert readme.fill(filled, tmp_path) == filled
+
+
+@pytest.mark.parametrize("choice", ['cases="5 connections"', 'peers="gevnet"', 'pears="c"'])
+def test_a_choice_of_what_there_is_not_is_refused(tmp_path: Path, choice: str) -> None:
+    text = BLOCK.replace("bench:echo", f"bench:echo {choice}")
+    with pytest.raises(readme.UnreadableError, match="nothing is called"):
+        readme.fill(text, results(tmp_path))
+
+
 def test_the_caption_says_what_when_and_on_what(tmp_path: Path) -> None:
     caption = " ".join(readme.fill(BLOCK, results(tmp_path)).split("|")[0].split())
     for part in (
