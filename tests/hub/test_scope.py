@@ -359,6 +359,21 @@ def test_a_cancel_from_another_thread(clock: VirtualClock) -> None:
     assert scope.expired
 
 
+def test_of_many_cancels_from_another_thread_the_hub_is_told_once(hub: Hub) -> None:
+    def cancel_all() -> None:
+        for _ in range(1000):
+            scope.cancel("enough")
+
+    with gp.move_on_after() as scope:
+        thread = threading.Thread(target=cancel_all)
+        thread.start()
+        thread.join()
+        assert len(hub.inbox) == 1
+        gp.sleep(5)
+        pytest.fail("not reached")
+    assert scope.cancelled
+
+
 def test_a_message_that_has_arrived_is_not_taken_back() -> None:
     got = []
     scopes = []
