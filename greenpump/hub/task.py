@@ -65,7 +65,16 @@ class Locking(Protocol):
         """In the child of a fork: threads that are not there may hold them; make them anew."""
 
 
-class Task(Generic[T_co]):
+class _Hot:
+    """What each switch touches, in the task's first cache line.
+
+    Where a slot lies is CPython's business: a base's come first, the rest is sorted by name.
+    """
+
+    __slots__ = ("glet", "hub", "scope", "since", "trouble", "wait")
+
+
+class Task(_Hot, Generic[T_co]):
     """The handle of a spawned function.
 
     Made by ``spawn`` and its kin, never directly. Usable from any task of any hub and from any
@@ -83,16 +92,10 @@ class Task(Generic[T_co]):
         "done",
         "error",
         "fn",
-        "glet",
-        "hub",
         "id",
         "kwargs",
-        "scope",
-        "since",
         "site",
         "timer_at",
-        "trouble",
-        "wait",
     )
 
     # What stands here is set by ``new_task``: a plain function is called without the C frame that

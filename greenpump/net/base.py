@@ -84,18 +84,20 @@ class Limits:
         return self.read if direction == READ else self.write
 
 
-class BaseSocket(_stdlib.socket):
+class _Hot(_stdlib.socket):
+    """What each recv and send touches, side by side in memory, as in a task's first cache line."""
+
+    __slots__ = ("_eager", "_guess", "_pollable", "_usual")
+
+
+class BaseSocket(_Hot):
     """State, time limits, lifetime and the two ways to wait. Made only as a ``Socket``."""
 
     __slots__ = (
         "_bulky",
-        "_eager",
-        "_guess",
         "_limits",
         "_plain",
-        "_pollable",
         "_records",
-        "_usual",
         "detached",
     )
 

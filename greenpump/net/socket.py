@@ -119,7 +119,8 @@ class Socket(Streams, Messages, Detachable, Options):
         except BaseException:
             pollable.more_to_read()
             raise
-        if len(data) == size or pollable.readable:
+        # All that was asked for, of a level-triggered one: the next poll tells what is left.
+        if (len(data) == size and not (pollable.level and size == bufsize)) or pollable.readable:
             return self._recv_rest(pollable, data, size, bufsize)
         return data
 

@@ -16,7 +16,8 @@ import pytest
 import greenpump as gp
 from greenpump.hub.hub import Hub
 from greenpump.hub.local import this_hub
-from greenpump.hub.task import NOBODY
+from greenpump.hub.pollable import Pollable
+from greenpump.hub.task import NOBODY, Task
 from greenpump.testing import virtual_clock, wait_all_parked
 
 
@@ -568,3 +569,11 @@ def test_ten_thousand_ended_tasks_leave_the_pool_within_its_bound(hub: Hub) -> N
     started = time.monotonic()
     assert gp.spawn(int).result() == 0
     assert time.monotonic() - started < 10
+
+
+def test_what_a_switch_touches_is_one_cache_line() -> None:
+    """By the objects' sizes: CPython puts a base's slots before all others."""
+    assert Task.__base__ is not None
+    assert Pollable.__base__ is not None
+    assert Task.__base__.__basicsize__ <= 64
+    assert Pollable.__base__.__basicsize__ <= 64
