@@ -572,8 +572,7 @@ def test_ten_thousand_ended_tasks_leave_the_pool_within_its_bound(hub: Hub) -> N
 
 
 def test_what_a_switch_touches_is_one_cache_line() -> None:
-    """By the objects' sizes: CPython puts a base's slots before all others."""
-    assert Task.__base__ is not None
-    assert Pollable.__base__ is not None
-    assert Task.__base__.__basicsize__ <= 64
-    assert Pollable.__base__.__basicsize__ <= 64
+    """Six words and the head that every object has; without the GIL that is longer."""
+    for kind in (Task, Pollable):
+        assert kind.__base__ is not None
+        assert kind.__base__.__basicsize__ - object.__basicsize__ <= 6 * 8
