@@ -12,7 +12,8 @@ PORT ?= 8000
 HOST = 127.0.0.1
 # The chat's: memory, sqlite:FILE or redis://HOST:PORT/DB
 STORE ?= sqlite:chat.db
-# Passed on to pytest: make test ARGS='tests/hub -k timers'
+# Passed on to pytest, or to each benchmark: make test ARGS='tests/hub -k timers',
+# make bench ARGS='--repeats 3'
 ARGS =
 
 .DELETE_ON_ERROR:
@@ -45,10 +46,13 @@ chat: $(VENV)/.dev  ## run the bundled chat: make chat PORT=8000 HOST=127.0.0.1 
 
 # Every file is a workload. One that failed fails the whole, but only after all have run.
 WORKLOADS = $(basename $(notdir $(wildcard bench/workloads/[a-z]*.py)))
+# Those that measure a part of their cases unless they are told to measure all.
+IN_FULL = echo memory ring
 
-bench: $(VENV)/.bench  ## measure greenpump beside its peers, into bench/results and README.md
+bench: $(VENV)/.bench  ## measure greenpump beside its peers, into bench/results and README.md (hours)
 	@failed=; for workload in $(WORKLOADS); do \
-		$(BIN)/python -m bench $$workload || failed="$$failed $$workload"; done; \
+		case " $(IN_FULL) " in *" $$workload "*) full=--full;; *) full=;; esac; \
+		$(BIN)/python -m bench $$workload $$full $(ARGS) || failed="$$failed $$workload"; done; \
 	$(BIN)/python -m bench plots && $(BIN)/python -m bench readme && \
 	test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
 
