@@ -17,8 +17,8 @@ import pytest
 
 from greenpump.hub.hub import Hub
 from greenpump.hub.local import this_hub
-from greenpump.hub.pollable import NO, PERHAPS, QUOTA, YES
-from greenpump.hub.scope import move_on_after
+from greenpump.hub.pollable import NO, PERHAPS, QUOTA, VAIN, YES
+from greenpump.hub.scope import move_on_after, timeout
 from greenpump.hub.spawning import spawn, yield_now
 from greenpump.hub.task import Task
 from greenpump.net import socket as module
@@ -84,6 +84,54 @@ def test_a_steady_echo_makes_one_recv_and_one_send(
         assert made == [recv, "_os_write"] * 5
         a.shutdown(socket.SHUT_WR)
         task.join()
+
+
+def settled(a: Socket, b: Socket, size: int) -> None:
+    """Messages read to the byte until the kernel has been asked in vain often enough."""
+    for _ in range(VAIN + 2):
+        receiver = spawn(b.recv, size)
+        wait_all_parked()
+        a.sendall(b"x" * size)
+        assert len(receiver.result()) == size
+    assert b._pollable.level
+
+
+def test_a_full_read_that_was_waited_for_leaves_the_rest_to_be_read() -> None:
+    a, b = socketpair()
+    with a, b, timeout(5):
+        for message in (b"a", b"b", b"c", b"dddd" + b"eeee"):
+            receiver = spawn(b.recv, 4)
+            wait_all_parked()
+            a.sendall(message)
+            assert receiver.result() == message[:4]
+        assert not b._pollable.level
+        assert b.recv(4) == b"eeee"
+
+
+def test_of_a_level_triggered_one_the_next_poll_tells_what_is_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    a, b = socketpair()
+    with a, b, timeout(5):
+        settled(a, b, 4)
+        monkeypatch.setattr(Socket, "_recv_rest", None)  # nobody calls it
+        receiver = spawn(b.recv, 4)
+        wait_all_parked()
+        a.sendall(b"aaaa" + b"bbbb")
+        assert receiver.result() == b"aaaa"
+        assert b.recv(4) == b"bbbb"
+
+
+def test_a_level_triggered_one_gives_a_long_message_whole() -> None:
+    a, b = socketpair()
+    with a, b, timeout(5):
+        settled(a, b, 4)
+        for message in (b"short", b"long" * 250):
+            receiver = spawn(b.recv, 16384)
+            wait_all_parked()
+            assert b._pollable.level
+            a.sendall(message)
+            assert receiver.result() == message
 
 
 def test_what_a_read_says_of_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
