@@ -44,15 +44,39 @@ MEMORY = {"brk", "mmap", "munmap", "mremap", "madvise"}
 Edge = Callable[[], object]
 
 
-def echo_rounds(connections: int, timeout: float | None, begin: Edge, end: Edge) -> None:
+@dataclass(frozen=True)
+class Way:
+    """How a message is served: by a task for each connection, or by a function called for it."""
+
+    timeout: float | None = None
+    """The echoing sockets', in seconds."""
+    detached: bool = False
+
+    def arguments(self) -> list[str]:
+        """The same for a command line."""
+        given = [] if self.timeout is None else ["--timeout", str(self.timeout)]
+        return [*given, "--detached"] if self.detached else given
+
+
+TASKS = Way()
+
+
+def echo_rounds(connections: int, way: Way, begin: Edge, end: Edge) -> None:
     """`ROUNDS` rounds between `begin()` and `end()`, after some that nobody counts."""
     import greenpump as gp
 
     def serve(conn: gp.Socket) -> None:
-        conn.settimeout(timeout)
         while data := conn.recv(RECV_SIZE):
             conn.sendall(data)
         conn.close()
+        ended.done()
+
+    def answer(conn: gp.Socket) -> None:
+        if data := conn.recv(RECV_SIZE):
+            conn.sendall(data)
+        else:
+            conn.close()
+            ended.done()
 
     def batch() -> None:
         for other in others:
@@ -70,7 +94,14 @@ def echo_rounds(connections: int, timeout: float | None, begin: Edge, end: Edge)
         end()
 
     pairs = [gp.socketpair() for _ in range(connections)]
-    tasks = [gp.spawn(serve, ours) for ours, _ in pairs]
+    ended = gp.WaitGroup()
+    ended.add(connections)
+    for ours, _ in pairs:
+        ours.settimeout(way.timeout)
+        if way.detached:
+            ours.detach_until_readable(answer, persist=True)
+        else:
+            gp.spawn(serve, ours)
     last = pairs[-1][1]
     others = [socket.socket(fileno=theirs.detach()) for _, theirs in pairs[:-1]]
     for other in others:
@@ -81,14 +112,13 @@ def echo_rounds(connections: int, timeout: float | None, begin: Edge, end: Edge)
         last.close()
         for other in others:
             other.close()
-        for task in tasks:
-            task.join()
+        ended.wait()
 
 
 # -- in this process: switches, polls, bytecodes -------------------------------------------------
 
 
-def switches(connections: int, timeout: float | None) -> Counter[str]:
+def switches(connections: int, way: Way) -> Counter[str]:
     """How often greenlets were switched between, in all rounds together."""
     import greenlet
 
@@ -98,11 +128,11 @@ def switches(connections: int, timeout: float | None) -> Counter[str]:
         seen[event] += 1
 
     on, off = lambda: greenlet.settrace(note), lambda: greenlet.settrace(None)
-    echo_rounds(connections, timeout, on, off)
+    echo_rounds(connections, way, on, off)
     return Counter({"switches": seen["switch"]})
 
 
-def polls(connections: int, timeout: float | None) -> Counter[str]:
+def polls(connections: int, way: Way) -> Counter[str]:
     """How often the hub asked the kernel for events, and how many it got."""
     import greenpump as gp
 
@@ -111,47 +141,61 @@ def polls(connections: int, timeout: float | None) -> Counter[str]:
         return Counter({"polls": hub.polls, "events": hub.events})
 
     seen: Counter[str] = Counter()
-    echo_rounds(connections, timeout, lambda: seen.subtract(now()), lambda: seen.update(now()))
+    echo_rounds(connections, way, lambda: seen.subtract(now()), lambda: seen.update(now()))
     return seen
 
 
-def bytecodes(connections: int, timeout: float | None) -> Counter[str]:
-    """The bytecodes executed in each function of greenpump. The echoing handler's are left out."""
-    seen: Counter[str] = Counter()
-    counting = False
+class Tracer:
+    """Counts the bytecodes of greenpump's functions.
 
-    def trace(frame: FrameType, event: str, _: Any) -> Any:
+    There is one for all runs: the frame of a worker that was started in the first keeps its trace
+    function for life.
+    """
+
+    def __init__(self) -> None:
+        self.seen: Counter[str] = Counter()
+        self.counting = False
+
+    def trace(self, frame: FrameType, event: str, _: object) -> Any:
         if not frame.f_code.co_filename.startswith(PACKAGE):
             return None
         frame.f_trace_opcodes = True
         frame.f_trace_lines = False
-        if counting and event == "opcode":
-            seen[frame.f_code.co_qualname] += 1
-        return trace
+        if self.counting and event == "opcode":
+            self.seen[frame.f_code.co_qualname] += 1
+        return self.trace
 
-    def set_counting(on: bool) -> None:
-        nonlocal counting
-        counting = on
+    def begin(self) -> None:
+        self.seen = Counter()
+        self.counting = True
 
+    def end(self) -> None:
+        self.counting = False
+
+
+_tracer = Tracer()
+
+
+def bytecodes(connections: int, way: Way) -> Counter[str]:
+    """The bytecodes executed in each function of greenpump. The echoing handler's are left out."""
     before = sys.gettrace()
     # CPython 3.12 looks when the tracing starts whether any frame wants to see bytecodes.
     sys._getframe().f_trace_opcodes = True
-    sys.settrace(trace)
+    sys.settrace(_tracer.trace)
     try:
-        on, off = lambda: set_counting(True), lambda: set_counting(False)
-        echo_rounds(connections, timeout, on, off)
+        echo_rounds(connections, way, _tracer.begin, _tracer.end)
     finally:
         sys.settrace(before)
-    return seen
+    return _tracer.seen
 
 
 # -- in a process of its own: system calls ---------------------------------------------------------
 
 
-def syscalls(connections: int, timeout: float | None) -> Counter[str]:
+def syscalls(connections: int, way: Way) -> Counter[str]:
     """The system calls of all rounds together, by name. Raises MissingError without strace."""
     command = [sys.executable, "-m", "bench.counts", "--child", str(connections)]
-    names = traced([*command, *([] if timeout is None else ["--timeout", str(timeout)])])
+    names = traced([*command, *way.arguments()])
     # The child marks the rounds by a call that nothing else makes.
     marks = [place for place, name in enumerate(names) if name == "getppid"]
     if len(marks) != 2:
@@ -195,15 +239,15 @@ class Cost:
     per_batch: float
 
 
-Count = Callable[[int, float | None], Counter[str]]
+Count = Callable[[int, Way], Counter[str]]
 
 
-def costs(count: Count, timeout: float | None = None) -> dict[str, Cost]:
+def costs(count: Count, way: Way = TASKS) -> dict[str, Cost]:
     """What each thing that `count` counts costs, from a small batch and a large one.
 
-    `timeout`: the echoing sockets', in seconds. The allocator's system calls are left out.
+    The allocator's system calls are left out.
     """
-    small, large = count(SMALL, timeout), count(LARGE, timeout)
+    small, large = count(SMALL, way), count(LARGE, way)
     found = {}
     for name in sorted((small.keys() | large.keys()) - MEMORY):
         few, many = small[name] / ROUNDS, large[name] / ROUNDS
@@ -223,18 +267,20 @@ def total(each: dict[str, Cost]) -> Cost:
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.counts")
     parser.add_argument("--timeout", type=float, help="the sockets', in seconds (default: none)")
+    parser.add_argument("--detached", action="store_true", help="by detach_until_readable")
     parser.add_argument("--json", action="store_true", help="[a message, a batch] by name")
     parser.add_argument("--child", type=int, metavar="CONNECTIONS", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
+    way = Way(args.timeout, args.detached)
     if args.child is not None:
-        echo_rounds(args.child, args.timeout, os.getppid, os.getppid)
+        echo_rounds(args.child, way, os.getppid, os.getppid)
         return 0
-    in_functions = costs(bytecodes, args.timeout)
-    found = costs(switches, args.timeout) | costs(polls, args.timeout)
+    in_functions = costs(bytecodes, way)
+    found = costs(switches, way) | costs(polls, way)
     found |= {"bytecodes": total(in_functions)}
     found |= {f"bytecodes in {name}": cost for name, cost in in_functions.items()}
     try:
-        of_kernel = costs(syscalls, args.timeout)
+        of_kernel = costs(syscalls, way)
     except MissingError as error:
         print(f"missing: {error}", file=sys.stderr)
         of_kernel = {}

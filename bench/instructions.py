@@ -22,6 +22,10 @@ import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import greenpump as gp
 
 BATCH = 50
 FEW, MANY = 2_000, 12_000
@@ -29,12 +33,31 @@ FEW, MANY = 2_000, 12_000
 
 def echo(events: int, options: argparse.Namespace) -> None:
     """Messages over socket pairs that stay open."""
-    import greenpump as gp
 
     def serve(conn: gp.Socket) -> None:
         conn.settimeout(options.timeout)
         while data := conn.recv(options.read_size):
             conn.sendall(data)
+
+    exchange(serve, events, options)
+
+
+def detached(events: int, options: argparse.Namespace) -> None:
+    """The same, by a function that is called for each message."""
+
+    def serve(conn: gp.Socket) -> None:
+        conn.sendall(conn.recv(options.read_size))
+
+    def begin(conn: gp.Socket) -> None:
+        conn.settimeout(options.timeout)
+        conn.detach_until_readable(serve, persist=True)
+
+    exchange(begin, events, options)
+
+
+def exchange(serve: Callable[[gp.Socket], None], events: int, options: argparse.Namespace) -> None:
+    """Messages to who serves, past greenpump, and the answers to them."""
+    import greenpump as gp
 
     ends = []
     for _ in range(BATCH):
@@ -114,7 +137,7 @@ def await_bytes(read: Callable[[int], bytes], size: int) -> None:
             gp.yield_now()
 
 
-WORK = {"echo": echo, "udp": udp, "accept": accept}
+WORK = {"echo": echo, "detached": detached, "udp": udp, "accept": accept}
 
 
 def count(arguments: list[str]) -> int:

@@ -32,7 +32,9 @@ CAPTION_WIDTH = 150  # characters
 
 COLOURS = {
     "greenpump": "#1a7f37",
+    "greenpump_detached": "#57ab5a",
     "greenpump_nogil": "#8250df",
+    "greenpump_detached_nogil": "#bf8fff",
     "libevent": "#1f2328",
     "uvloop": "#0969da",
     "asyncio": "#9a6700",

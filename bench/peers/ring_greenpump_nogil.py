@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 import greenpump as gp
 from bench.accounting import Stopwatch
@@ -15,11 +16,21 @@ SCALES_BY = "hubs"
 
 
 def run(pairs: int, active: int, writes: int, warmup: int, hubs: int) -> dict[str, float]:
-    result: dict[str, float] = gp.run(measure, pairs, active, writes, warmup, hubs, hubs=hubs)
+    def make(pairs: int, active: int) -> Callable[[int], None]:
+        return straight_ring.make(gp.socketpair, gp.spawn, pairs, active)
+
+    result: dict[str, float] = gp.run(measure, make, pairs, active, writes, warmup, hubs, hubs=hubs)
     return result
 
 
-def measure(pairs: int, active: int, writes: int, warmup: int, hubs: int) -> dict[str, float]:
+def measure(
+    make: Callable[[int, int], Callable[[int], None]],
+    pairs: int,
+    active: int,
+    writes: int,
+    warmup: int,
+    hubs: int,
+) -> dict[str, float]:
     """A ring for each hub, with its share of the pairs; all start at once, the last end counts."""
     cores = sorted(os.sched_getaffinity(0))
     warm = gp.WaitGroup()
@@ -31,7 +42,7 @@ def measure(pairs: int, active: int, writes: int, warmup: int, hubs: int) -> dic
             if len(cores) >= hubs:
                 os.sched_setaffinity(0, {cores[lane]})  # of this thread alone
             sizes = (share(whole, hubs, lane) for whole in (pairs, active))
-            ring = straight_ring.make(gp.socketpair, gp.spawn, *sizes)
+            ring = make(*sizes)
             ring(share(warmup, hubs, lane))
         finally:
             warm.done()

@@ -56,7 +56,11 @@ def measure(
     writes: int,
     warmup: int,
 ) -> dict[str, float]:
-    ring = make(socketpair, spawn, pairs, active)
+    return timed(make(socketpair, spawn, pairs, active), writes, warmup)
+
+
+def timed(ring: Callable[[int], None], writes: int, warmup: int) -> dict[str, float]:
+    """Run a ring for so many events, after some that nobody counts."""
     ring(warmup)
     pass_gate()
     watch = Stopwatch()

@@ -11,13 +11,18 @@ from bench.registry import Peer
 from bench.server import serving
 from bench.workload import Bench, Case, Metric, Sample, Target, Workload
 
-TARGETS = (
-    Target("c", 1.3),
-    Target("uvloop_protocol", 1.1),
-    Target("gevent", 0.45),
-    Target("uvloop_streams", 0.75),
-    Target("asyncio_sock", 0.75),
-    Target("uvloop_sock", 0.75),
+LIMITS = {
+    "c": 1.3,
+    "uvloop_protocol": 1.1,
+    "gevent": 0.45,
+    "uvloop_streams": 0.75,
+    "asyncio_sock": 0.75,
+    "uvloop_sock": 0.75,
+}
+TARGETS = tuple(
+    Target(peer, limit, of=name)
+    for name in ("greenpump", "greenpump_detached")
+    for peer, limit in LIMITS.items()
 )
 TARGET_CASES = {(50, 64), (500, 64)}  # connections, bytes
 DEFAULT = ((50, 64), (500, 64), (50, 1024), (50, 100 << 10))

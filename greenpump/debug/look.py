@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..hub.local import FREE_THREADED
 from ..hub.stacks import Stack, stack_of, trim
-from ..hub.task import NOBODY
+from ..hub.task import NOBODY, label
 from ..hub.worker import Worker
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def detached_of(hub: Hub) -> Counter[str]:
     for pollable in hub.table.copy():
         task = pollable.reader
         if task is not None and task.glet is None:
-            count[getattr(task.fn, "__qualname__", None) or type(task.fn).__name__] += 1
+            count[label(task.fn)] += 1
     return count
 
 

@@ -16,6 +16,7 @@ Invariants
    since, or the edge that came was handed to a waiter, which has not yet said what it left. YES
    means: worth a try. PERHAPS: something was read and the kernel has not said whether that was
    all; asking it first (``probe``) costs a fifth of the exception that a try in vain raises.
+   ARRIVED: YES for a task that the edge has started, and whose first read is not charged for.
    One that was asked in vain ``VAIN`` times running (a protocol of fixed sizes, read to the byte)
    is registered level-triggered instead, ``level``: then NO needs no proof, since what is left is
    reported by the next poll. The first report that finds no reader puts it back to edges.
@@ -59,7 +60,7 @@ if TYPE_CHECKING:
 QUOTA = 61
 """Parks and immediate operations between two looks at the kernel (Go's number)."""
 
-NO, YES, PERHAPS = 0, 1, 2
+NO, YES, PERHAPS, ARRIVED = 0, 1, 2, 3
 
 READ = EPOLLIN
 WRITE = EPOLLOUT
@@ -230,7 +231,28 @@ class Pollable(_Hot):
             ):
                 self.hub.epoll.modify(fd, LEVEL, self.generation << 32 | fd)
                 self.level = True
+                self.ask = None  # not needed any more
         return False
+
+    def refuse_if_awaited(self) -> None:
+        """Raises RuntimeError if somebody waits to read."""
+        if self.reader is not None or any(seat.direction == READ for seat in self.crowd or ()):
+            raise RuntimeError(
+                f"fd {self.fd} is detached already, or a task waits to receive from it"
+            )
+
+    def arrived(self) -> bool:
+        """A task that stood by starts: the edge is in the flag from now on. False when closed."""
+        if self.fd < 0:
+            return False
+        self.readable = ARRIVED
+        return True
+
+    def has_more(self) -> bool:
+        """Whether there is something to read, for who would wait without a task. Owning hub."""
+        more = self.readable != NO and self.probe()
+        self.ask = None  # its poller is bigger than all the rest of an idle connection
+        return more
 
     def to_edges(self) -> None:
         """Back to edges: somebody waits to write, or nobody to read. On the owning hub."""

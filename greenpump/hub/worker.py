@@ -8,7 +8,11 @@ Invariants
    puts the task into ``hub.newborn`` and switches to it.
 3. While suspended, no local of a worker refers to a task that is not its own: a finished task's
    result must not live on because a worker sleeps.
-4. ``run_task`` is the only function of the hub that calls user code.
+4. ``run_task`` and ``run_arrivals`` are the only functions of the hub that call user code.
+5. A task that persists has no stack between two calls of its function. It goes back into its
+   pollable's reader slot, like one that hasn't started, once ``current`` is no longer the task.
+   If another of these is next, it is run at once: a thousand of them share one stack, and it is
+   always in the cache.
 
 Frames are kept few and calls plain (``fn(a)`` rather than ``fn(*args)``, which before 3.13 nests a
 C frame): what lies on a suspended stack is what a parked task costs.
@@ -22,6 +26,7 @@ from greenlet import GreenletExit, getcurrent, greenlet
 
 from ..errors import Cancelled
 from .interrupt import calls_user_code, came_of_interrupt
+from .pollable import ARRIVED
 from .report import report
 
 if TYPE_CHECKING:
@@ -65,12 +70,15 @@ def work(hub: Hub, me: Worker) -> None:
         task.glet = me
         hub.current = task
         try:
-            run_task(hub, task)
+            if task.persists:
+                run_arrivals(hub, me, task)
+            else:
+                run_task(hub, task)
         except GreenletExit:
             raise
         except BaseException as error:
             # A signal handler of the program's raised while the end was being recorded.
-            task_failed(hub, task, error)
+            task_failed(hub, me.task or task, error)
         hub.current = nobody
         me.task = task = None
         if hub.closed:
@@ -82,9 +90,10 @@ def work(hub: Hub, me: Worker) -> None:
         # No call between the look and the hand-over, as in park: see law 3 and 4.
         glet = ready[0].glet
         if glet is None:
-            hub.quota -= 1
             task = ready[0]
             del ready[0]
+            if task.arrival is None:
+                hub.quota -= 1
             continue
         if len(idle) >= hub.max_idle_workers:
             return
@@ -108,7 +117,9 @@ def run_task(hub: Hub, task: Task[Any]) -> None:
     try:
         if task.scope is not None:
             task.scope.check()  # cancelled before it started
-        if task.kwargs is not None:
+        if task.arrival is not None and not task.arrival.arrived():
+            value = None  # closed meanwhile: the call is dropped
+        elif task.kwargs is not None:
             value = fn(*args, **task.kwargs)
         else:
             match len(args):
@@ -120,19 +131,72 @@ def run_task(hub: Hub, task: Task[Any]) -> None:
                     value = fn(args[0], args[1])
                 case _:
                     value = fn(*args)
-    except GreenletExit as error:
-        if not hub.closed:
-            task_failed(hub, task, error)  # the program's own
-            return
-        task.finish(None, Cancelled(f"the hub of task {task.name} has ended"))
-        raise
     except BaseException as error:
-        task_failed(hub, task, error)
+        task_raised(hub, task, error)
         # The traceback's frames reach this one by f_back: nothing may be left here of the task,
         # which holds the error.
         del task, fn, args
     else:
         task.finish(value, None)
+
+
+@calls_user_code
+def run_arrivals(hub: Hub, me: Worker, task: Task[Any]) -> None:
+    """Call the function of a task that persists, and of any others that are next."""
+    ready = hub.ready
+    nobody = hub.nobody
+    try:
+        while True:
+            if task.scope is not None:
+                task.scope.check()  # cancelled while it had no stack
+            arrival: Any = task.arrival
+            if arrival.readable and arrival.fd < 0:
+                break  # closed meanwhile: the call is dropped
+            if task.context is not None:
+                me.gr_context = task.context.copy()  # a call leaves nothing to the next one
+            arrival.readable = ARRIVED
+            task.fn(task.args[0])  # type: ignore[misc]
+            if not task.persists:
+                break  # it has handed the connection over
+            if arrival.readable or arrival.reader is not None or task.scope is not None:
+                if arrival.fd < 0:
+                    break
+                if task.scope is not None:
+                    task.scope.check()
+                arrival.refuse_if_awaited()
+                arrival.has_more()
+            # From here to the next task no call, as in park: nobody could say whose it is.
+            hub.current = nobody
+            task.glet = None
+            if arrival.readable:
+                hub.quota -= 1
+                ready += (task,)  # a round, as of a yield: there is more
+            else:
+                arrival.reader = task
+                task.wait = arrival
+            me.gr_context = None
+            if hub.quota < 0 or not ready:
+                return
+            following = ready[0]
+            if following.glet is not None or not following.persists:
+                return
+            me.task = task = following
+            del ready[0]
+            task.glet = me
+            hub.current = task
+    except BaseException as error:
+        task_raised(hub, task, error)
+        del task
+    else:
+        task.finish(None, None)
+
+
+def task_raised(hub: Hub, task: Task[Any], error: BaseException) -> None:
+    """The task's function raised: its own error, or what the hub's end throws into it."""
+    if isinstance(error, GreenletExit) and hub.closed:
+        task.finish(None, Cancelled(f"the hub of task {task.name} has ended"))
+        raise error
+    task_failed(hub, task, error)
 
 
 def task_failed(hub: Hub, task: Task[Any], error: BaseException) -> None:

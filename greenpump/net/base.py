@@ -37,7 +37,7 @@ from math import ceil
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from ..hub.local import hubs, this_hub
-from ..hub.pollable import PERHAPS, READ, WRITE, YES, Pollable
+from ..hub.pollable import ARRIVED, PERHAPS, READ, WRITE, YES, Pollable
 from ..hub.timers import CENTURY, FAR
 from ..hub.wait import SLEEP, wake
 
@@ -233,8 +233,7 @@ class BaseSocket(_Hot):
             until = FAR
         pollable = self._pollable
         readable = pollable.readable
-        if readable and (readable == YES or self._ask(pollable)):
-            self._charge(pollable)
+        if readable and self._may_try(pollable, readable):
             try:
                 result = call(self, *args, **kwargs)
             except BlockingIOError:
@@ -331,6 +330,14 @@ class BaseSocket(_Hot):
                 pollable.readable = YES
         if self._records:
             pollable.vain = 0  # what was asked in vain before it doesn't count: see invariant 6
+
+    def _may_try(self, pollable: Pollable, readable: int) -> bool:
+        """Whether a read is worth an attempt without waiting, which is then charged for."""
+        if readable == PERHAPS and not self._ask(pollable):
+            return False
+        if readable != ARRIVED:
+            self._charge(pollable)
+        return True
 
     def _charge(self, pollable: Pollable) -> None:
         """Count an attempt that didn't have to wait, before it: yielding may raise Cancelled."""

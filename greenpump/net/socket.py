@@ -40,7 +40,7 @@ from typing import Any, Self
 from greenlet import getcurrent
 
 from ..hub.local import this_hub
-from ..hub.pollable import READ, WRITE, YES, Pollable
+from ..hub.pollable import ARRIVED, NO, READ, WRITE, YES, Pollable
 from ..hub.timers import FAR
 from .addresses import numeric
 from .base import FIRST_PAUSE, LONGEST_PAUSE, UNUSUAL, _family, _type
@@ -86,32 +86,35 @@ class Socket(Streams, Messages, Detachable, Options):
         if flags or bufsize is not self._usual:
             return self._recv_unusual(bufsize, flags)
         pollable = self._pollable
-        if pollable.readable:
-            return self._recv_at_hand(pollable, bufsize)
         size = self._guess
-        # Pollable.wait_read, written out: a call less for every message.
         hub = pollable.hub
-        task = hub.current
-        if (
-            task.glet is not getcurrent()
-            or task.scope is not None
-            or pollable.reader is not None
-            or pollable.crowd is not None
-        ):
-            pollable.wait(READ)
+        if pollable.readable:
+            if pollable.readable != ARRIVED or pollable.hup or hub.current.glet is not getcurrent():
+                return self._recv_at_hand(pollable, bufsize)
+            pollable.readable = NO  # before the read: an edge that comes from here on is news
         else:
-            pollable.reader = task
-            task.wait = pollable
-            try:
-                trouble = hub.park(task)
-            except BaseException:
-                if pollable.reader is task:
-                    pollable.reader = None
-                task.wait = task.trouble = None
-                pollable.readable = YES
-                raise
-            if trouble is not None:
-                hub.settle(task, FAR)
+            # Pollable.wait_read, written out: a call less for every message.
+            task = hub.current
+            if (
+                task.glet is not getcurrent()
+                or task.scope is not None
+                or pollable.reader is not None
+                or pollable.crowd is not None
+            ):
+                pollable.wait(READ)
+            else:
+                pollable.reader = task
+                task.wait = pollable
+                try:
+                    trouble = hub.park(task)
+                except BaseException:
+                    if pollable.reader is task:
+                        pollable.reader = None
+                    task.wait = task.trouble = None
+                    pollable.readable = YES
+                    raise
+                if trouble is not None:
+                    hub.settle(task, FAR)
         try:
             data = _os_read(pollable.fd, size)
         except BlockingIOError:
@@ -139,8 +142,7 @@ class Socket(Streams, Messages, Detachable, Options):
     def _recv_at_hand(self, pollable: Pollable, bufsize: int) -> bytes:
         """recv on a plain socket that may have something already, or had much the last time."""
         readable = pollable.readable
-        if readable and (readable == YES or self._ask(pollable)):
-            self._charge(pollable)
+        if readable and self._may_try(pollable, readable):
             try:
                 data = _os_read(pollable.fd, bufsize)
             except BlockingIOError:

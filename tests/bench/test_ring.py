@@ -97,7 +97,7 @@ def test_a_peer_that_scales_is_another_contestant_on_several_cores() -> None:
 
 def test_who_needs_another_interpreter_says_so() -> None:
     needing = {each.name for each in registry.peers(["ring"]) if each.interpreter}
-    assert needing == {"greenpump_nogil"}
+    assert needing == {"greenpump_nogil", "greenpump_detached_nogil"}
 
 
 @pytest.mark.parametrize("name", ["greenpump", "libevent"])

@@ -1046,7 +1046,7 @@ def test_the_waiters_of_a_hub_that_ends_wait_on_at_home() -> None:
 
     def owner() -> None:
         task = gp.spawn(left.recv, 1)  # registers it here
-        gp.yield_now()
+        wait_all_parked()  # not a yield: the first attempt of a socket may be one, too
         task.cancel()
         task.join()
         up.set()
@@ -1060,7 +1060,7 @@ def test_the_waiters_of_a_hub_that_ends_wait_on_at_home() -> None:
     up.wait()
     with left, right:
         task = gp.spawn(left.recv, 1)
-        gp.yield_now()
+        wait_all_parked()
         go.set()
         thread.join()
         right.send(b"x")

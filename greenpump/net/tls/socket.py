@@ -30,19 +30,20 @@ import socket as _stdlib
 import ssl
 from collections.abc import Callable
 from functools import partial
+from sys import _getframe
 from typing import TYPE_CHECKING, Any, Self
 
 from greenlet import getcurrent
 
 from ...hub.interrupt import calls_user_code
 from ...hub.pollable import READ, WRITE
-from ...hub.spawning import spawn
+from ...hub.spawning import yield_now
 from ..base import BaseSocket
 from ..socket import Socket
 from .stream import Stream
 
 if TYPE_CHECKING:
-    pass
+    from ...hub.task import Task
 
 __all__ = ["SSLSocket"]
 
@@ -327,31 +328,30 @@ class SSLSocket(Stream, _Plain, ssl.SSLSocket):
 
     # -- without a task --------------------------------------------------------------------------
 
-    def detach_until_readable(self, fn: Callable[[Self], object]) -> None:
+    def detach_until_readable(self, fn: Callable[[Self], object], *, persist: bool = False) -> None:
         """As ``Socket``'s: hold no task until something can be received; then spawn ``fn(conn)``.
 
         That is plaintext, an end or an error: what else the peer says (tickets, key updates, a part
         of a record) is dealt with meanwhile.
         """
-        if self._sslobj is None and not self._rest:
-            super().detach_until_readable(fn)
-            return
         if not callable(fn):
             raise TypeError(f"detach_until_readable needs a callable, not {fn!r}")
         self._alive()
-        there = True
-        if self._sslobj is not None:
-            if not self._receiving.try_take():
-                raise RuntimeError(f"a task waits to receive from fd {self.fileno()}")
-            try:
-                there = self._done and self._look(ask_kernel=True)
-            finally:
-                self._receiving.give()
-        if there:
-            spawn(fn, self)
-            self.detached = True
-        else:
-            super().detach_until_readable(partial(_arrived, fn))
+        there = self._has_plaintext()
+        if there is None:
+            raise RuntimeError(f"a task waits to receive from fd {self.fileno()}")
+        self._detach(_Plaintext(fn), persist, _getframe(1), there)
+
+    def _has_plaintext(self) -> bool | None:
+        """Whether plaintext, an end or an error can be received; None if somebody is about to."""
+        if self._sslobj is None:
+            return bool(self._rest)
+        if not self._receiving.try_take():
+            return None
+        try:
+            return self._done and self._look(ask_kernel=True)
+        finally:
+            self._receiving.give()
 
     # -- what TLS can't do -----------------------------------------------------------------------
 
@@ -393,19 +393,25 @@ class SSLSocket(Stream, _Plain, ssl.SSLSocket):
             raise ValueError(f"{name} not allowed on instances of {type(self)}")
 
 
-@calls_user_code
-def _arrived(fn: Callable[[Any], object], conn: SSLSocket) -> object:
-    """Records have come for a detached connection."""
-    if conn._sslobj is not None and conn._done and conn._receiving.try_take():
-        try:
-            there = conn._look(ask_kernel=True)
-        finally:
-            conn._receiving.give()
-        if not there:
-            conn.detach_until_readable(fn)
+class _Plaintext(partial[object]):
+    """A detached connection's function, called if the records that have come say something to it.
+
+    A partial without arguments of its own: so the task goes by the name of the program's function.
+    """
+
+    @calls_user_code
+    def __call__(self, conn: Any, /) -> object:
+        task: Task[Any] = getcurrent().task  # type: ignore[attr-defined]
+        if conn._sslobj is not None and conn._done and conn._has_plaintext() is False:
+            if not task.persists:
+                conn._detach(self, False, _getframe())
             return None
-    getcurrent().task.fn = fn  # type: ignore[attr-defined]  # people know it by fn's name
-    return fn(conn)
+        super().__call__(conn)
+        # Of what is decrypted already the kernel won't tell.
+        while task.persists and conn.fileno() >= 0 and conn._has_plaintext():
+            yield_now()
+            super().__call__(conn)
+        return None
 
 
 def _refusal(code: int, reason: str) -> ssl.SSLError:

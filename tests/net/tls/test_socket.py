@@ -9,6 +9,7 @@ import ssl
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ import pytest
 import greenpump as gp
 from greenpump.hub.hub import Hub
 from greenpump.hub.local import this_hub
-from greenpump.hub.spawning import spawn
+from greenpump.hub.spawning import current, spawn, yield_now
 from greenpump.net.listen import listen, socketpair
 from greenpump.net.socket import Socket
 from greenpump.net.tls import SSLContext, SSLSocket, wrap_socket
@@ -548,6 +549,97 @@ def test_what_was_decrypted_already_counts(pair: Pair, end: bool) -> None:
     b.detach_until_readable(lambda conn: seen.append(conn.recv(100)))
     wait_all_parked()
     assert seen == [b"" if end else b"bc"]
+
+
+@pytest.mark.parametrize("persist", [False, True])
+def test_a_detached_task_goes_by_the_functions_name(pair: Pair, persist: bool) -> None:
+    a, b = pair()
+    seen: list[object] = []
+
+    def talk(greeting: str, conn: SSLSocket) -> None:
+        seen.append((greeting, current().name.partition("#")[0].rpartition(".")[2], conn.recv(9)))
+
+    b.detach_until_readable(partial(talk, "hello"), persist=persist)
+    wait_all_parked()
+    a.sendall(b"x")
+    wait_all_parked()
+    assert seen == [("hello", "talk", b"x")]
+    b.close()
+    wait_all_parked()
+
+
+@pytest.mark.parametrize("size", [1, 2, 100])
+def test_one_that_persists_is_called_as_long_as_there_is_plaintext(
+    pair: Pair, hub: Hub, size: int
+) -> None:
+    a, b = pair()
+    seen: list[bytes] = []
+
+    def talk(conn: SSLSocket) -> None:
+        seen.append(conn.recv(size))
+        if seen[-1] == b"":
+            conn.close()
+
+    b.detach_until_readable(talk, persist=True)
+    for n in range(3):
+        wait_all_parked()
+        assert hub.live_tasks() == []
+        a.sendall(b"a record")
+        wait_all_parked()
+        assert b"".join(seen) == b"a record" * (n + 1)
+    a.close()
+    wait_all_parked()
+    assert seen[-1] == b""
+    assert b.fileno() == -1
+
+
+def test_one_that_persists_begins_with_what_was_decrypted(pair: Pair) -> None:
+    a, b = pair()
+    a.sendall(b"abc")
+    assert b.recv(1) == b"a"
+    seen: list[bytes] = []
+    b.detach_until_readable(lambda conn: seen.append(conn.recv(100)), persist=True)
+    wait_all_parked()
+    a.sendall(b"def")
+    wait_all_parked()
+    assert seen == [b"bc", b"def"]
+    b.close()
+    wait_all_parked()
+
+
+def test_one_that_persists_hands_over(pair: Pair) -> None:
+    a, b = pair()
+    seen: list[object] = []
+
+    def first(conn: SSLSocket) -> None:
+        seen.append(("first", conn.recv(1)))
+        conn.detach_until_readable(lambda conn: seen.append(("second", conn.recv(1))))
+
+    b.detach_until_readable(first, persist=True)
+    a.sendall(b"abc")
+    wait_all_parked()
+    assert seen == [("first", b"a"), ("second", b"b")]
+    assert b.recv(9) == b"c"
+
+
+def test_one_that_leaves_the_end_unread_starves_nobody(pair: Pair) -> None:
+    a, b = pair()
+    calls = 0
+
+    def idle_talk(conn: SSLSocket) -> None:
+        nonlocal calls
+        calls += 1
+        conn.recv(9)
+        if calls == 1000:
+            conn.close()  # nobody else had a turn
+
+    b.detach_until_readable(idle_talk, persist=True)
+    a.close()
+    for _ in range(200):
+        yield_now()
+    assert 0 < calls < 1000
+    b.close()
+    wait_all_parked()
 
 
 def test_a_select_sees_what_the_kernel_does_not_have_any_more(pair: Pair) -> None:
