@@ -475,7 +475,7 @@ def test_what_is_next_is_run_as_what_it_is(hub: Hub) -> None:
         seen.append(f"{len(hub.live_tasks())} tasks, this one: {current() in hub.live_tasks()}")
         gate.recv()
 
-    for fn, (_, b) in zip((waits, wakes, parks), pairs, strict=True):
+    for fn, (_, b) in zip((waits, parks, wakes), pairs, strict=True):
         b.detach_until_readable(fn, persist=True)
     wait_all_parked()
     for a, _ in pairs:
