@@ -177,16 +177,16 @@ def run_arrivals(hub: Hub, me: Worker, task: Task[Any]) -> None:
             me.gr_context = None
             if hub.quota < 0 or not ready:
                 return
-            following = ready[0]
-            if following.glet is not None or not following.persists:
+            task = ready[0]
+            if task.glet is not None or not task.persists:
                 return
-            me.task = task = following
+            me.task = task
             del ready[0]
             task.glet = me
             hub.current = task
     except BaseException as error:
         task_raised(hub, task, error)
-        del task
+        del task  # as in run_task
     else:
         task.finish(None, None)
 

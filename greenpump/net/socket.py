@@ -142,21 +142,31 @@ class Socket(Streams, Messages, Detachable, Options):
     def _recv_at_hand(self, pollable: Pollable, bufsize: int) -> bytes:
         """recv on a plain socket that may have something already, or had much the last time."""
         readable = pollable.readable
-        if readable and self._may_try(pollable, readable):
+        data: bytes | None = None
+        if readable and (readable == ARRIVED or self._may_try(pollable, readable)):
+            if pollable.hub.current.glet is getcurrent() and not pollable.hup:
+                pollable.readable = NO  # as above
             try:
                 data = _os_read(pollable.fd, bufsize)
             except BlockingIOError:
                 pollable.drained()
-            else:
-                return self._recv_rest(pollable, data, bufsize, bufsize)
-        pollable.wait_read()
-        try:
-            data = _os_read(pollable.fd, bufsize)
-        except BlockingIOError:
-            return self._recv_specially(bufsize, 0)
-        except BaseException:
-            pollable.more_to_read()
-            raise
+            except BaseException:
+                pollable.more_to_read()
+                raise
+        if data is None:
+            pollable.wait_read()
+            try:
+                data = _os_read(pollable.fd, bufsize)
+            except BlockingIOError:
+                return self._recv_specially(bufsize, 0)
+            except BaseException:
+                pollable.more_to_read()
+                raise
+        if len(data) < bufsize and not pollable.readable:
+            self._bulky = len(data) >= SMALL
+            if self._bulky:
+                self._usual = UNUSUAL
+            return data
         return self._recv_rest(pollable, data, bufsize, bufsize)
 
     def _recv_rest(self, pollable: Pollable, data: bytes, size: int, bufsize: int) -> bytes:

@@ -537,6 +537,34 @@ def test_an_error_ends_it(capsys: pytest.CaptureFixture[str], hub: Hub) -> None:
     assert registrations(hub) == []
 
 
+def test_an_error_leaves_no_cycle(capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither the first of those that are run one after another nor a later one."""
+
+    def fail(conn: Socket) -> None:
+        with conn:
+            raise LookupError(str(conn.recv(1)))
+
+    pairs = [socketpair() for _ in range(3)]
+    gone = [weakref.ref(b) for _, b in pairs]
+    for _, b in pairs:
+        b.detach_until_readable(fail if b is not pairs[0][1] else Socket.close, persist=True)
+    del b
+    others = [a for a, _ in pairs]
+    pairs.clear()
+    gc.collect()
+    gc.disable()
+    try:
+        for a in others:
+            a.sendall(b"x")
+        wait_all_parked()
+        assert [ref() for ref in gone] == [None] * 3
+    finally:
+        gc.enable()
+    assert capsys.readouterr().err.count("LookupError: b'x'") == 2
+    for a in others:
+        a.close()
+
+
 def test_it_hands_over() -> None:
     a, b = socketpair()
     seen: list[Any] = []
