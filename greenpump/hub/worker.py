@@ -168,15 +168,17 @@ def run_arrivals(hub: Hub, me: Worker, task: Task[Any]) -> None:
             # From here to the next task no call, as in park: nobody could say whose it is.
             hub.current = nobody
             task.glet = None
+            me.gr_context = None
             if arrival.readable:
-                hub.quota -= 1
                 ready += (task,)  # a round, as of a yield: there is more
+                hub.quota -= 1
+                if hub.quota < 0:
+                    return
             else:
                 arrival.reader = task
                 task.wait = arrival
-            me.gr_context = None
-            if hub.quota < 0 or not ready:
-                return
+                if not ready:
+                    return
             task = ready[0]
             if task.glet is not None or not task.persists:
                 return
