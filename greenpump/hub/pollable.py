@@ -250,9 +250,10 @@ class Pollable(_Hot):
 
     def has_more(self) -> bool:
         """Whether there is something to read, for who would wait without a task. Owning hub."""
-        more = self.readable != NO and self.probe()
+        if self.readable != NO and self.probe():
+            return True
         self.ask = None  # its poller is bigger than all the rest of an idle connection
-        return more
+        return False
 
     def to_edges(self) -> None:
         """Back to edges: somebody waits to write, or nobody to read. On the owning hub."""

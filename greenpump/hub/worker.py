@@ -164,21 +164,23 @@ def run_arrivals(hub: Hub, me: Worker, task: Task[Any]) -> None:
                 if task.scope is not None:
                     task.scope.check()
                 arrival.refuse_if_awaited()
-                arrival.has_more()
+                if arrival.has_more():
+                    me.gr_context = None
+                    hub.quota -= 1
+                    if hub.quota >= 0:
+                        continue  # as a task would go on receiving
+                    hub.current = nobody
+                    task.glet = None
+                    ready += (task,)
+                    return
             # From here to the next task no call, as in park: nobody could say whose it is.
             hub.current = nobody
             task.glet = None
             me.gr_context = None
-            if arrival.readable:
-                ready += (task,)  # a round, as of a yield: there is more
-                hub.quota -= 1
-                if hub.quota < 0:
-                    return
-            else:
-                arrival.reader = task
-                task.wait = arrival
-                if not ready:
-                    return
+            arrival.reader = task
+            task.wait = arrival
+            if not ready:
+                return
             task = ready[0]
             if task.glet is not None or not task.persists:
                 return

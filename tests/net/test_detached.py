@@ -22,7 +22,7 @@ from greenpump.hub.pollable import ARRIVED
 from greenpump.hub.spawning import current, spawn, yield_now
 from greenpump.hub.task import Task
 from greenpump.net.base import CLOSED
-from greenpump.net.listen import socketpair
+from greenpump.net.listen import listen, socketpair
 from greenpump.net.socket import Socket
 from greenpump.sync.channel import Channel
 from greenpump.testing import wait_all_parked
@@ -780,6 +780,26 @@ def test_a_fin_that_came_with_the_first_bytes_is_not_lost() -> None:
     a.close()
     wait_all_parked()
     assert seen == [b"x", b"y", b""]
+
+
+def test_urgent_data_does_not_make_it_spin() -> None:
+    """After it a short read doesn't tell that nothing is left: the kernel is asked."""
+    with listen(("127.0.0.1", 0)) as listener:
+        a = socket.create_connection(listener.getsockname())
+        b, _ = listener.accept()
+    seen: list[bytes] = []
+    b.detach_until_readable(lambda conn: seen.append(conn.recv(100)), persist=True)
+    with a:
+        a.send(b"!", socket.MSG_OOB)
+        a.sendall(b"x")
+        wait_all_parked()
+        assert b._pollable.hup
+        assert seen == [b"x"]
+        a.sendall(b"y")
+        wait_all_parked()
+        assert seen == [b"x", b"y"]
+    b.close()
+    wait_all_parked()
 
 
 def test_another_threads_recv_in_a_call_leaves_the_flags_alone(hub: Hub) -> None:
