@@ -14,6 +14,7 @@ Invariants
 5. ``arrival`` is None unless the task starts when something arrives at an fd: then it is that fd's
    pollable, in whose reader slot it stands until then. If it ``persists``, it stands there again
    each time that its function has returned (``worker.py``): still the same task, without a stack.
+   It no longer persists once it is cancelled or has handed its connection over.
 
 Rejected: a Task that subclasses greenlet (5-9 µs and 16 KiB each; §3 of docs/design.md).
 """
@@ -309,6 +310,7 @@ class Task(_Hot, Generic[T_co]):
             self.wait = None
             self.finish(None, TaskScope.around(self, reason).cancellation() if reason else NEVER)
             return
+        self.persists = False  # a call that returns in spite of it is the last
         base = TaskScope.around(self, reason or f"task {self.name} was cancelled")
         outermost = self.scope
         if outermost is None:

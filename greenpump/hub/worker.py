@@ -147,8 +147,6 @@ def run_arrivals(hub: Hub, me: Worker, task: Task[Any]) -> None:
     nobody = hub.nobody
     try:
         while True:
-            if task.scope is not None:
-                task.scope.check()  # cancelled while it had no stack
             arrival: Any = task.arrival
             if arrival.readable and arrival.fd < 0:
                 break  # closed meanwhile: the call is dropped
@@ -157,12 +155,12 @@ def run_arrivals(hub: Hub, me: Worker, task: Task[Any]) -> None:
             arrival.readable = ARRIVED
             task.fn(task.args[0])  # type: ignore[misc]
             if not task.persists:
+                if task.scope is not None:
+                    task.scope.check()  # cancelled
                 break  # it has handed the connection over
-            if arrival.readable or arrival.reader is not None or task.scope is not None:
+            if arrival.readable or arrival.reader is not None:
                 if arrival.fd < 0:
                     break
-                if task.scope is not None:
-                    task.scope.check()
                 arrival.refuse_if_awaited()
                 if arrival.has_more():
                     me.gr_context = None
