@@ -48,6 +48,13 @@ def parser(workloads: dict[str, Workload]) -> argparse.ArgumentParser:
     return top
 
 
+def measuring(argv: Sequence[str]) -> str:
+    """The command that measures the same again: where its files go is no part of that."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--out")
+    return shlex.join(["python", "-m", "bench", *parser.parse_known_args(argv)[1]])
+
+
 def run(workload: Workload, args: argparse.Namespace, command: str) -> int:
     cases = workload.cases(args)
     known = {peer.name for case in cases for peer in runner.chosen(case, None)}
@@ -118,8 +125,7 @@ def main(argv: Sequence[str]) -> int:
     others = {"readme": readme.main, "plots": plots.main, "quick": quick.main}
     if args.workload in others:
         return others[args.workload](args)
-    command = shlex.join(["python", "-m", "bench", *argv])
-    return run(workloads[args.workload], args, command)
+    return run(workloads[args.workload], args, measuring(argv))
 
 
 if __name__ == "__main__":

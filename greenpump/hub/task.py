@@ -260,6 +260,10 @@ class Task(_Hot, Generic[T_co]):
             joiner.ended()
         return observed
 
+    def end_with_hub(self) -> None:
+        """The hub has ended before the task: whoever waits for it is told."""
+        self.finish(None, Cancelled(f"the hub of task {self.name} has ended"))
+
     def was_cancelled(self, error: Cancelled) -> bool:
         """Whether ``error`` is this task's own cancel, rather than one that strayed in."""
         scope = error.scope

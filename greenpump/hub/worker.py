@@ -196,7 +196,7 @@ def run_arrivals(hub: Hub, me: Worker, task: Task[Any]) -> None:
 def task_raised(hub: Hub, task: Task[Any], error: BaseException) -> None:
     """The task's function raised: its own error, or what the hub's end throws into it."""
     if isinstance(error, GreenletExit) and hub.closed:
-        task.finish(None, Cancelled(f"the hub of task {task.name} has ended"))
+        task.end_with_hub()
         raise error
     task_failed(hub, task, error)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from bench import interpreters, registry, spread
-from bench.__main__ import parser
+from bench.__main__ import measuring, parser
 from bench.outcome import FailedError, MissingError
 from bench.registry import Peer
 from bench.runner import chosen, pick_cores
@@ -201,3 +201,9 @@ def test_all_of_echo_is_every_size_with_every_number_of_connections() -> None:
     assert len(set(labels)) == 12
     assert labels[0] == "1 connection, 64 B"
     assert labels[-1] == "5,000 connections, 100 KiB"
+
+
+def test_the_command_that_is_kept_measures_the_same_anywhere() -> None:
+    given = ["echo", "--full", "--out", "/tmp/there", "--repeats", "3"]
+    assert measuring(given) == "python -m bench echo --full --repeats 3"
+    assert measuring(["ring", "--out=/tmp/there"]) == "python -m bench ring"

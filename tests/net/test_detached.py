@@ -15,7 +15,7 @@ from typing import Any
 import greenlet
 import pytest
 
-from greenpump.errors import Cancelled
+from greenpump.errors import Cancelled, TaskCancelled
 from greenpump.hub.hub import Hub
 from greenpump.hub.local import this_hub
 from greenpump.hub.pollable import ARRIVED
@@ -848,6 +848,34 @@ def test_the_end_of_the_hub_closes_those_that_persist(hub: Hub) -> None:
         assert a.recv(1) == b""
     running[0].close()
     running[1].close()
+
+
+def test_who_waits_for_it_is_told_of_its_hubs_end(hub: Hub) -> None:
+    a, b = socketpair()
+    tasks: list[Task[Any]] = []
+    went = threading.Event()
+
+    def talk(conn: Socket) -> None:
+        tasks.append(current())
+        conn.recv(100)
+
+    def elsewhere() -> None:
+        b.detach_until_readable(talk, persist=True)
+        wait_all_parked()
+        went.wait()
+        this_hub().close()
+
+    thread = threading.Thread(target=elsewhere)
+    a.sendall(b"x")
+    thread.start()
+    while not tasks:
+        pass
+    waiting = spawn(tasks[0].exception)
+    wait_all_parked()
+    went.set()
+    thread.join()
+    assert isinstance(waiting.result(5), TaskCancelled)
+    a.close()
 
 
 def test_a_task_that_waits_for_it_is_told_of_its_error() -> None:
