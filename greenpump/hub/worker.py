@@ -10,9 +10,8 @@ Invariants
    result must not live on because a worker sleeps.
 4. ``run_task`` and ``run_arrivals`` are the only functions of the hub that call user code.
 5. A task that persists has no stack between two calls of its function. It goes back into its
-   pollable's reader slot, like one that hasn't started, once ``current`` is no longer the task.
-   If another of these is next, it is run at once: a thousand of them share one stack, and it is
-   always in the cache.
+   pollable's reader slot, like one that hasn't started. If another of these is next, it is run at
+   once: a thousand of them share one stack, and it is always in the cache.
 
 Frames are kept few and calls plain (``fn(a)`` rather than ``fn(*args)``, which before 3.13 nests a
 C frame): what lies on a suspended stack is what a parked task costs.
@@ -144,7 +143,6 @@ def run_task(hub: Hub, task: Task[Any]) -> None:
 def run_arrivals(hub: Hub, me: Worker, task: Task[Any]) -> None:
     """Call the function of a task that persists, and of any others that are next."""
     ready = hub.ready
-    nobody = hub.nobody
     try:
         while True:
             arrival: Any = task.arrival
@@ -154,6 +152,7 @@ def run_arrivals(hub: Hub, me: Worker, task: Task[Any]) -> None:
                 me.gr_context = task.context.copy()  # a call leaves nothing to the next one
             arrival.readable = ARRIVED
             task.fn(task.args[0])  # type: ignore[misc]
+            me.gr_context = None  # runs finalisers, perhaps: while there is a task to run them
             if not task.persists:
                 if task.scope is not None:
                     task.scope.check()  # cancelled
@@ -163,18 +162,14 @@ def run_arrivals(hub: Hub, me: Worker, task: Task[Any]) -> None:
                     break
                 arrival.refuse_if_awaited()
                 if arrival.has_more():
-                    me.gr_context = None
                     hub.quota -= 1
                     if hub.quota >= 0:
                         continue  # as a task would go on receiving
-                    hub.current = nobody
                     task.glet = None
                     ready += (task,)
                     return
             # From here to the next task no call, as in park: nobody could say whose it is.
-            hub.current = nobody
             task.glet = None
-            me.gr_context = None
             arrival.reader = task
             task.wait = arrival
             if not ready:

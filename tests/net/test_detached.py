@@ -492,24 +492,33 @@ def test_what_is_next_is_run_as_what_it_is(hub: Hub) -> None:
     wait_all_parked()
 
 
-def test_what_a_call_leaves_in_its_context_ends_in_hub_code(hub: Hub) -> None:
-    """And a finaliser there may not park: whose would the wait be?"""
+def test_what_a_call_leaves_in_its_context_ends_in_its_task(hub: Hub) -> None:
+    """So a finaliser there may park; what comes meanwhile is the next call's."""
     a, b = socketpair()
     var: contextvars.ContextVar[object] = contextvars.ContextVar("var")
     seen: list[object] = []
 
     class Last:
         def __del__(self) -> None:
-            seen.append(hub.current is hub.nobody)
+            seen.append(current().name.partition("#")[0].rpartition(".")[2])
+            gate.recv()
 
     def talk(conn: Socket) -> None:
-        conn.recv(1)
+        seen.append(conn.recv(100))
         var.set(Last())
 
+    gate: Channel[None] = Channel()
     contextvars.Context().run(lambda: b.detach_until_readable(talk, persist=True))
     a.sendall(b"x")
     wait_all_parked()
-    assert seen == [True]
+    a.sendall(b"y")
+    wait_all_parked()
+    assert seen == [b"x", "talk"]
+    gate.send(None)
+    wait_all_parked()
+    assert seen == [b"x", "talk", b"y", "talk"]
+    gate.send(None)
+    wait_all_parked()
     with a, b:
         pass
     wait_all_parked()
