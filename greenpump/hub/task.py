@@ -232,7 +232,7 @@ class Task(_Hot, Generic[T_co]):
             return wait.reason(self)
         if self.hub.current is self:
             return "running"
-        return "ready" if self.glet is not None else "not started"
+        return "ready" if self.glet is not None or self.persists else "not started"
 
     # -- for the worker and the hub, on the task's own thread -------------------------------------
 

@@ -34,6 +34,8 @@ from ..hub.local import this_hub
 from ..hub.task import Task, new_task
 from .base import CLOSED, BaseSocket
 
+Site = tuple[CodeType, int]
+
 
 class Detachable(BaseSocket):
     """A socket whose connection can do without a task."""
@@ -60,12 +62,12 @@ class Detachable(BaseSocket):
         if not callable(fn):
             raise TypeError(f"detach_until_readable needs a callable, not {fn!r}")
         self._alive()
-        self._detach(fn, persist, _getframe(1))
+        self._detach(fn, persist, site_of(_getframe(1)))
 
     def _detach(
-        self, fn: Callable[[Any], object], persist: bool, frame: FrameType, there: bool = False
+        self, fn: Callable[[Any], object], persist: bool, site: Site | None, there: bool = False
     ) -> None:
-        """``detach_until_readable``, called in ``frame``; ``there`` is something already."""
+        """``detach_until_readable``, called at ``site``; ``there`` is something already."""
         context: Context | None = copy_context()
         if not context:
             context = None  # an idle connection need not keep an empty one
@@ -73,7 +75,7 @@ class Detachable(BaseSocket):
         hub = this_hub()
         registered = not pollable.hub.closed
         owner = pollable.hub if registered else hub
-        task = new_task(owner, fn, (self,), None, context, _site(frame.f_code, frame.f_lasti))
+        task = new_task(owner, fn, (self,), None, context, site)
         task.arrival = pollable
         task.persists = persist
         if owner is hub:
@@ -106,7 +108,11 @@ class Detachable(BaseSocket):
         task.wait = pollable
 
 
+def site_of(frame: FrameType) -> Site:
+    """Where ``frame`` is at: one tuple for all connections that are detached at the same place."""
+    return _site(frame.f_code, frame.f_lasti)
+
+
 @lru_cache(256)
-def _site(code: CodeType, lasti: int) -> tuple[CodeType, int]:
-    """One tuple for all connections that were detached at the same place."""
+def _site(code: CodeType, lasti: int) -> Site:
     return code, lasti

@@ -631,6 +631,7 @@ def test_closing_ends_it(where: str, hub: Hub) -> None:
     b.detach_until_readable(talk, persist=True)
     a.sendall(b"x")
     wait_all_parked()
+    assert tasks[0].state() == ("done" if where == "in fn" else f"read on fd {b.fileno()}")
     if where == "outside":
         b.close()
     elif where == "by detach":
@@ -638,6 +639,7 @@ def test_closing_ends_it(where: str, hub: Hub) -> None:
     elif where == "after the bytes came":
         a.sendall(b"y")
         hub.poll_now()
+        assert tasks[0].state() == "ready"
         b.close()
     assert tasks[0].join(5)
     assert (calls, tasks[0].error) == (1, None)

@@ -39,6 +39,7 @@ from ...hub.interrupt import calls_user_code
 from ...hub.pollable import READ, WRITE
 from ...hub.spawning import yield_now
 from ..base import BaseSocket
+from ..detached import site_of
 from ..socket import Socket
 from .stream import Stream
 
@@ -340,7 +341,7 @@ class SSLSocket(Stream, _Plain, ssl.SSLSocket):
         there = self._has_plaintext()
         if there is None:
             raise RuntimeError(f"a task waits to receive from fd {self.fileno()}")
-        self._detach(_Plaintext(fn), persist, _getframe(1), there)
+        self._detach(_Plaintext(fn), persist, site_of(_getframe(1)), there)
 
     def _has_plaintext(self) -> bool | None:
         """Whether plaintext, an end or an error can be received; None if somebody is about to."""
@@ -404,13 +405,13 @@ class _Plaintext(partial[object]):
         task: Task[Any] = getcurrent().task  # type: ignore[attr-defined]
         if conn._sslobj is not None and conn._done and conn._has_plaintext() is False:
             if not task.persists:
-                conn._detach(self, False, _getframe())
+                conn._detach(self, False, task.site)
             return None
         super().__call__(conn)
         # Of what is decrypted already the kernel won't tell.
         while task.persists and conn.fileno() >= 0 and conn._has_plaintext():
-            yield_now()
             super().__call__(conn)
+            yield_now()  # and then it may be closed, or have been read by another
         return None
 
 

@@ -622,6 +622,39 @@ def test_one_that_persists_hands_over(pair: Pair) -> None:
     assert b.recv(9) == b"c"
 
 
+@pytest.mark.parametrize("by", ["fn", "another"])
+def test_one_that_is_closed_with_plaintext_left_is_not_called_again(pair: Pair, by: str) -> None:
+    a, b = pair()
+    seen: list[bytes] = []
+
+    def talk(conn: SSLSocket) -> None:
+        seen.append(conn.recv(1))
+        if by == "fn":
+            conn.close()
+        elif len(seen) == 2:
+            spawn(conn.close)  # it runs when the calls let others run
+
+    b.detach_until_readable(talk, persist=True)
+    a.sendall(b"abcdef")
+    wait_all_parked()
+    assert seen == ([b"a"] if by == "fn" else [b"a", b"b"])
+    assert b.fileno() == -1
+
+
+def test_a_task_that_records_say_nothing_to_keeps_its_place(pair: Pair, hub: Hub) -> None:
+    a, b = pair()
+    places: list[str] = []
+    b.detach_until_readable(lambda conn: places.append(current().spawned_at()))
+    sealed = record(a, b"hello")
+    raw = socket.socket(fileno=os.dup(a.fileno()))
+    with raw:
+        raw.sendall(sealed[:7])
+        wait_all_parked()
+        raw.sendall(sealed[7:])
+        wait_all_parked()
+    assert places[0].startswith(f"{__file__}:")
+
+
 def test_one_that_leaves_the_end_unread_starves_nobody(pair: Pair) -> None:
     a, b = pair()
     calls = 0
