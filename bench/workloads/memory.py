@@ -52,7 +52,7 @@ class Memory(Workload):
         over = f" over {processes} processes" if processes > 1 else ""
         return Case(
             f"an idle connection (of {count:,}{over})",
-            ("echo", "idle"),
+            ("echo",),
             {"count": count, "processes": processes},
             TARGETS if count >= IN_A_PROCESS else (),
         )
@@ -97,6 +97,6 @@ WORKLOAD = Memory(
         "number. A parked task sleeps for an hour; an idle connection has been answered once, and "
         "is answered again after the measurement: all of them, or the peer has failed.",
         "User space only: the kernel's socket buffers aren't in any process's resident set.",
-        "greenpump_detached holds idle connections by `detach_until_readable`, without a task.",
+        "greenpump_detached holds idle connections by `detach_until_readable`, without a stack.",
     ),
 )

@@ -207,3 +207,13 @@ def test_the_command_that_is_kept_measures_the_same_anywhere() -> None:
     given = ["echo", "--full", "--out", "/tmp/there", "--repeats", "3"]
     assert measuring(given) == "python -m bench echo --full --repeats 3"
     assert measuring(["ring", "--out=/tmp/there"]) == "python -m bench ring"
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_no_two_peers_of_a_case_have_one_name(name: str) -> None:
+    """A case may have several roles, and results and targets go by the name alone."""
+    workload = WORKLOADS[name]
+    args = parser(WORKLOADS).parse_args([name])
+    for case in workload.cases(args):
+        names = [peer.name for peer in chosen(case, None)]
+        assert len(names) == len(set(names)), case.label
