@@ -618,8 +618,8 @@ class Hub:
             worker.throw(GreenletExit)
         for pollable in self.table:
             task = pollable.reader
-            if task is not None and task.glet is None and task.args:
-                task.args[0].close()  # a detached connection: only this slot holds it
+            if task is not None and task.arrival is pollable:
+                task.args.close()  # a detached connection: only this slot holds it
                 task.end_with_hub()
         self.release()
         # Nothing takes the fast paths any more: neither this greenlet's nor its sockets'.

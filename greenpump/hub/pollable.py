@@ -16,7 +16,8 @@ Invariants
    since, or the edge that came was handed to a waiter, which has not yet said what it left. YES
    means: worth a try. PERHAPS: something was read and the kernel has not said whether that was
    all; asking it first (``probe``) costs a fifth of the exception that a try in vain raises.
-   ARRIVED: YES for a task that the edge has started, and whose first read is not charged for.
+   A worker: it runs the task that an edge has started, whose first read needs no look at anything
+   but who calls, and is not charged for. Only while that task runs, and unless a closed bit came.
    One that was asked in vain ``VAIN`` times running (a protocol of fixed sizes, read to the byte)
    is registered level-triggered instead, ``level``: then NO needs no proof, since what is left is
    reported by the next poll. The first report that finds no reader puts it back to edges.
@@ -44,7 +45,7 @@ from errno import EBADF
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from greenlet import getcurrent
+from greenlet import getcurrent, greenlet
 
 from ..errors import NotPollable
 from ..sys.epoll import EPOLLET, EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLRDHUP
@@ -60,7 +61,7 @@ if TYPE_CHECKING:
 QUOTA = 61
 """Parks and immediate operations between two looks at the kernel (Go's number)."""
 
-NO, YES, PERHAPS, ARRIVED = 0, 1, 2, 3
+NO, YES, PERHAPS = 0, 1, 2
 
 READ = EPOLLIN
 WRITE = EPOLLOUT
@@ -91,7 +92,7 @@ class Pollable(_Hot):
         self.generation = -1
         self.reader: Task[Any] | None = None
         self.writer: Task[Any] | None = None
-        self.readable = YES
+        self.readable: int | greenlet = YES
         self.writable = True
         self.hup = self.level = False
         self.vain = 0
@@ -241,12 +242,17 @@ class Pollable(_Hot):
                 f"fd {self.fd} is detached already, or a task waits to receive from it"
             )
 
-    def arrived(self) -> bool:
-        """A task that stood by starts: the edge is in the flag from now on. False when closed."""
+    def arrived(self, worker: greenlet) -> bool:
+        """``worker`` runs the task that stood by, whose edge this is; False when closed."""
         if self.fd < 0:
             return False
-        self.readable = ARRIVED
+        self.readable = YES if self.hup else worker
         return True
+
+    def left_by(self, worker: greenlet) -> None:
+        """``worker`` has run the task, which may have read nothing at all."""
+        if self.readable is worker:
+            self.readable = YES
 
     def has_more(self) -> bool:
         """Whether there is something to read, for who would wait without a task. Owning hub."""

@@ -71,7 +71,7 @@ class Locking(Protocol):
 
 
 class _Hot:
-    """What each switch touches, in the task's first cache line.
+    """What each switch touches, side by side in memory, next to the object's head.
 
     Where a slot lies is CPython's business: a base's come first, the rest is sorted by name.
     """
@@ -79,7 +79,13 @@ class _Hot:
     __slots__ = ("glet", "hub", "scope", "since", "trouble", "wait")
 
 
-class Task(_Hot, Generic[T_co]):
+class _Arrival(_Hot):
+    """And next to it what each call of a task that persists touches, too."""
+
+    __slots__ = ("args", "arrival", "fn", "persists")
+
+
+class Task(_Arrival, Generic[T_co]):
     """The handle of a spawned function.
 
     Made by ``spawn`` and its kin, never directly. Usable from any task of any hub and from any
@@ -91,23 +97,19 @@ class Task(_Hot, Generic[T_co]):
         "_joiners",
         "_name",
         "_value",
-        "args",
-        "arrival",
         "context",
         "deadline",
         "done",
         "error",
-        "fn",
         "id",
         "kwargs",
-        "persists",
         "site",
         "timer_at",
     )
 
     # What stands here is set by ``new_task``: a plain function is called without the C frame that
     # type.__call__ nests, which a spawn would pay for.
-    args: tuple[Any, ...]
+    args: Any
     arrival: Pollable | None
     context: Context | None
     deadline: int
@@ -377,7 +379,7 @@ def label(fn: Any) -> str:
 def new_task(
     hub: Hub,
     fn: Callable[..., T] | None,
-    args: tuple[Any, ...],
+    args: Any,
     kwargs: dict[str, Any] | None,
     context: Context | None,
     site: tuple[CodeType, int] | None,

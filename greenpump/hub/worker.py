@@ -19,13 +19,14 @@ C frame): what lies on a suspended stack is what a parked task costs.
 
 from __future__ import annotations
 
+from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 from greenlet import GreenletExit, getcurrent, greenlet
 
 from ..errors import Cancelled
 from .interrupt import calls_user_code, came_of_interrupt
-from .pollable import ARRIVED
+from .pollable import YES
 from .report import report
 
 if TYPE_CHECKING:
@@ -69,10 +70,10 @@ def work(hub: Hub, me: Worker) -> None:
         task.glet = me
         hub.current = task
         try:
-            if task.persists:
-                run_arrivals(hub, me, task)
-            else:
+            if task.arrival is None:
                 run_task(hub, task)
+            else:
+                run_arrivals(hub, me, task)
         except GreenletExit:
             raise
         except BaseException as error:
@@ -116,9 +117,7 @@ def run_task(hub: Hub, task: Task[Any]) -> None:
     try:
         if task.scope is not None:
             task.scope.check()  # cancelled before it started
-        if task.arrival is not None and not task.arrival.arrived():
-            value = None  # closed meanwhile: the call is dropped
-        elif task.kwargs is not None:
+        if task.kwargs is not None:
             value = fn(*args, **task.kwargs)
         else:
             match len(args):
@@ -141,22 +140,26 @@ def run_task(hub: Hub, task: Task[Any]) -> None:
 
 @calls_user_code
 def run_arrivals(hub: Hub, me: Worker, task: Task[Any]) -> None:
-    """Call the function of a task that persists, and of any others that are next."""
+    """Call the function of a task with an arrival, and of those that persist and are next."""
     ready = hub.ready
+    me.gr_context = context = Context()
     try:
+        if task.scope is not None:
+            task.scope.check()  # cancelled before it started
         while True:
             arrival: Any = task.arrival
-            if arrival.readable and arrival.fd < 0:
+            if not arrival.readable:
+                arrival.readable = me
+            elif not arrival.arrived(me):
                 break  # closed meanwhile: the call is dropped
-            if task.context is not None:
-                me.gr_context = task.context.copy()  # a call leaves nothing to the next one
-            arrival.readable = ARRIVED
-            task.fn(task.args[0])  # type: ignore[misc]
-            me.gr_context = None  # runs finalisers, perhaps: while there is a task to run them
+            task.fn(task.args)  # type: ignore[misc]
+            if context:  # a call leaves nothing to the next one
+                # Runs finalisers, perhaps: while there is a task to run them.
+                me.gr_context = context = Context()
             if not task.persists:
                 if task.scope is not None:
                     task.scope.check()  # cancelled
-                break  # it has handed the connection over
+                break  # called once, or it has handed the connection over
             if arrival.readable or arrival.reader is not None:
                 if arrival.fd < 0:
                     break
@@ -165,6 +168,7 @@ def run_arrivals(hub: Hub, me: Worker, task: Task[Any]) -> None:
                     hub.quota -= 1
                     if hub.quota >= 0:
                         continue  # as a task would go on receiving
+                    arrival.readable = YES
                     task.glet = None
                     ready += (task,)
                     return
@@ -182,9 +186,11 @@ def run_arrivals(hub: Hub, me: Worker, task: Task[Any]) -> None:
             task.glet = me
             hub.current = task
     except BaseException as error:
+        task.arrival.left_by(me)  # type: ignore[union-attr]
         task_raised(hub, task, error)
         del task  # as in run_task
     else:
+        arrival.left_by(me)
         task.finish(None, None)
 
 

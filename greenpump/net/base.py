@@ -37,7 +37,7 @@ from math import ceil
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from ..hub.local import hubs, this_hub
-from ..hub.pollable import ARRIVED, PERHAPS, READ, WRITE, YES, Pollable
+from ..hub.pollable import PERHAPS, READ, WRITE, YES, Pollable
 from ..hub.timers import CENTURY, FAR
 from ..hub.wait import SLEEP, wake
 
@@ -331,12 +331,12 @@ class BaseSocket(_Hot):
         if self._records:
             pollable.vain = 0  # what was asked in vain before it doesn't count: see invariant 6
 
-    def _may_try(self, pollable: Pollable, readable: int) -> bool:
+    def _may_try(self, pollable: Pollable, readable: object) -> bool:
         """Whether a read is worth an attempt without waiting, which is then charged for."""
         if readable == PERHAPS and not self._ask(pollable):
             return False
-        if readable != ARRIVED:
-            self._charge(pollable)
+        if type(readable) is int:
+            self._charge(pollable)  # else it came by an edge, which the poll has charged for
         return True
 
     def _charge(self, pollable: Pollable) -> None:

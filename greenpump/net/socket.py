@@ -40,7 +40,7 @@ from typing import Any, Self
 from greenlet import getcurrent
 
 from ..hub.local import this_hub
-from ..hub.pollable import ARRIVED, NO, READ, WRITE, YES, Pollable
+from ..hub.pollable import NO, READ, WRITE, YES, Pollable
 from ..hub.timers import FAR
 from .addresses import numeric
 from .base import FIRST_PAUSE, LONGEST_PAUSE, UNUSUAL, _family, _type
@@ -87,13 +87,13 @@ class Socket(Streams, Messages, Detachable, Options):
             return self._recv_unusual(bufsize, flags)
         pollable = self._pollable
         size = self._guess
-        hub = pollable.hub
         if pollable.readable:
-            if pollable.readable != ARRIVED or pollable.hup or hub.current.glet is not getcurrent():
+            if pollable.readable is not getcurrent():
                 return self._recv_at_hand(pollable, bufsize)
             pollable.readable = NO  # before the read: an edge that comes from here on is news
         else:
             # Pollable.wait_read, written out: a call less for every message.
+            hub = pollable.hub
             task = hub.current
             if (
                 task.glet is not getcurrent()
@@ -143,7 +143,7 @@ class Socket(Streams, Messages, Detachable, Options):
         """recv on a plain socket that may have something already, or had much the last time."""
         readable = pollable.readable
         data: bytes | None = None
-        if readable and (readable == ARRIVED or self._may_try(pollable, readable)):
+        if readable and self._may_try(pollable, readable):
             if pollable.hub.current.glet is getcurrent() and not pollable.hup:
                 pollable.readable = NO  # as above
             try:
@@ -305,7 +305,6 @@ class Socket(Streams, Messages, Detachable, Options):
         Raises TimeoutError, OSError as socket.socket.sendall: how much was sent is then unknown.
         """
         pollable = self._pollable
-        sent = -1
         if pollable.writable and self._eager:
             hub = pollable.hub
             hub.quota = quota = hub.quota - 1
@@ -315,9 +314,12 @@ class Socket(Streams, Messages, Detachable, Options):
                 sent = _send(self, data, flags) if flags else _os_write(pollable.fd, data)
             except BlockingIOError:
                 pollable.filled()
+                sent = -1
             else:
                 if type(data) is bytes and sent == len(data):
                     return
+        else:
+            sent = -1
         self._send_rest(data, flags, sent)
 
     def _send_rest(self, data: Any, flags: int, sent: int) -> None:

@@ -201,3 +201,24 @@ def test_raw_sockets() -> None:
         data, address = waiting.result()
         assert data[0] >> 4 == 4
         assert address == ("127.0.0.1", 0)
+
+
+def test_sendall_waits_for_room_for_an_empty_datagram() -> None:
+    count = 30  # more than the smallest buffer holds
+    one, other = socketpair(type=socket.SOCK_DGRAM)
+    with one, other:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+
+        def send() -> None:
+            for _ in range(count):
+                one.sendall(b"")
+
+        sending = spawn(send)
+        wait_all_parked()
+        assert not sending.done
+        received = [other.recv(1) for _ in range(count)]
+        sending.join()
+        assert received == [b""] * count
+        other.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            other.recv(1)

@@ -325,7 +325,7 @@ def test_acceptors_are_served_in_turn() -> None:
 
 def test_a_storm_of_connections_is_accepted_without_asking_for_each() -> None:
     with listener() as sock:
-        flags: list[int] = []
+        flags: list[object] = []
 
         def accept() -> None:
             for _ in range(10):
