@@ -371,9 +371,12 @@ class Task(_Arrival, Generic[T_co]):
 
 def label(fn: Any) -> str:
     """A function's name, for people."""
-    while isinstance(fn, partial):
-        fn = fn.func
-    return getattr(fn, "__qualname__", None) or type(fn).__name__
+    while (name := getattr(fn, "__qualname__", None)) is None:
+        inner = fn.func if isinstance(fn, partial) else getattr(fn, "__wrapped__", None)
+        if inner is None:
+            return type(fn).__name__
+        fn = inner
+    return str(name)
 
 
 def new_task(

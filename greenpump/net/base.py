@@ -87,7 +87,7 @@ class Limits:
 class _Hot(_stdlib.socket):
     """What each recv and send touches, side by side in memory, as in a task's first cache line."""
 
-    __slots__ = ("_eager", "_guess", "_pollable", "_usual")
+    __slots__ = ("_eager", "_pollable", "_usual")
 
 
 class BaseSocket(_Hot):

@@ -71,8 +71,7 @@ class Detachable(BaseSocket):
         """``detach_until_readable``, called at ``site``; ``there`` is something already."""
         context = copy_context()
         if context:  # an idle connection need not keep an empty one
-            fn = _InContext(fn)
-            fn.context = context
+            fn = _InContext(fn, context)
         pollable = self._pollable
         hub = this_hub()
         registered = not pollable.hub.closed
@@ -110,18 +109,32 @@ class Detachable(BaseSocket):
         task.wait = pollable
 
 
-class _InContext(partial[object]):
-    """A detached connection's function, each call of which runs in a new copy of a context.
+class Wrapper:
+    """A detached connection's function, and what is to be done around each call of it.
 
-    A partial without arguments of its own: so the task goes by the name of the program's function.
+    Not a ``partial``: from CPython 3.13 on one of a partial takes over its parts, and forgets what
+    a subclass does.
     """
 
+    # By this name the task goes by that of the program's function (hub/task.py).
+    __slots__ = ("__wrapped__",)
+
+    def __init__(self, fn: Callable[[Any], object]) -> None:
+        self.__wrapped__ = fn
+
+
+class _InContext(Wrapper):
+    """Each call runs in a new copy of a context."""
+
     __slots__ = ("context",)
-    context: Context
+
+    def __init__(self, fn: Callable[[Any], object], context: Context) -> None:
+        super().__init__(fn)
+        self.context = context
 
     @calls_user_code
     def __call__(self, conn: Any, /) -> object:
-        return self.context.copy().run(super().__call__, conn)
+        return self.context.copy().run(self.__wrapped__, conn)
 
 
 def site_of(frame: FrameType) -> Site:

@@ -86,7 +86,9 @@ class Socket(Streams, Messages, Detachable, Options):
         if flags or bufsize is not self._usual:
             return self._recv_unusual(bufsize, flags)
         pollable = self._pollable
-        size = self._guess
+        # Not kept beside ``_usual``: another thread's recv of another size may change both between
+        # two looks, and more would be read than is asked for here.
+        size = bufsize if bufsize < SMALL else SMALL
         if pollable.readable:
             if pollable.readable is not getcurrent():
                 return self._recv_at_hand(pollable, bufsize)
@@ -134,7 +136,8 @@ class Socket(Streams, Messages, Detachable, Options):
         pollable = self._pollable
         if not self._bulky:
             self._usual = bufsize
-            self._guess = min(bufsize, SMALL)
+            if self._limits is not None:  # another thread has set one since the look at _plain
+                self._usual = UNUSUAL
             if not pollable.readable:
                 return Socket.recv(self, bufsize)  # a subclass may have its own
         return self._recv_at_hand(pollable, bufsize)

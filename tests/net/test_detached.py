@@ -239,6 +239,22 @@ def test_a_partial_keeps_its_arguments(persist: bool) -> None:
     assert seen == [("hello", b"x", "!", "mine")]
 
 
+def test_a_partial_that_does_more_when_called_does_it() -> None:
+    a, b = socketpair()
+    seen: list[bytes] = []
+
+    class Receiving(partial[object]):
+        def __call__(self, conn: Socket, /) -> object:
+            return super().__call__(conn.recv(10))
+
+    contextvars.ContextVar[str]("var").set("so that the context isn't empty")
+    b.detach_until_readable(Receiving(seen.append))
+    with a, b:
+        a.sendall(b"x")
+        wait_all_parked()
+    assert seen == [b"x"]
+
+
 @pytest.mark.parametrize("persist", [False, True])
 @pytest.mark.parametrize("how", ["returns", "raises", "hands over"])
 def test_a_call_that_read_nothing_leaves_all_to_the_next_reader(

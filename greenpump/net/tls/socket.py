@@ -29,7 +29,6 @@ import errno
 import socket as _stdlib
 import ssl
 from collections.abc import Callable
-from functools import partial
 from sys import _getframe
 from typing import TYPE_CHECKING, Any, Self
 
@@ -39,7 +38,7 @@ from ...hub.interrupt import calls_user_code
 from ...hub.pollable import READ, WRITE
 from ...hub.spawning import yield_now
 from ..base import BaseSocket
-from ..detached import site_of
+from ..detached import Wrapper, site_of
 from ..socket import Socket
 from .stream import Stream
 
@@ -394,11 +393,10 @@ class SSLSocket(Stream, _Plain, ssl.SSLSocket):
             raise ValueError(f"{name} not allowed on instances of {type(self)}")
 
 
-class _Plaintext(partial[object]):
-    """A detached connection's function, called if the records that have come say something to it.
+class _Plaintext(Wrapper):
+    """It is called if the records that have come say something to it."""
 
-    A partial without arguments of its own: so the task goes by the name of the program's function.
-    """
+    __slots__ = ()
 
     @calls_user_code
     def __call__(self, conn: Any, /) -> object:
@@ -407,10 +405,10 @@ class _Plaintext(partial[object]):
             if not task.persists:
                 conn._detach(self, False, task.site)
             return None
-        super().__call__(conn)
+        self.__wrapped__(conn)
         # Of what is decrypted already the kernel won't tell.
         while task.persists and conn.fileno() >= 0 and conn._has_plaintext():
-            super().__call__(conn)
+            self.__wrapped__(conn)
             yield_now()  # and then it may be closed, or have been read by another
         return None
 
