@@ -61,7 +61,8 @@ if TYPE_CHECKING:
 QUOTA = 61
 """Parks and immediate operations between two looks at the kernel (Go's number)."""
 
-NO, YES, PERHAPS = 0, 1, 2
+NO, YES, PERHAPS = False, 1, 2
+"""NO is met most often, and CPython tests False without the call that an int takes."""
 
 READ = EPOLLIN
 WRITE = EPOLLOUT
